@@ -1,0 +1,1 @@
+"""Rules of the house that Django can verify before the first request."""

@@ -1,0 +1,1 @@
+"""The bundled PostgreSQL and Valkey, and the supervisor behind `manage.py serve`."""
