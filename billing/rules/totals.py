@@ -1,0 +1,166 @@
+"""Document totals after EN 16931: lines, VAT groups and the exact identities between them.
+
+Rounded are each line once and each VAT group once; every other figure is a sum.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+from billing.rules.money import ZERO, Exact, Rounding, quantize
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """A net amount (a line, an allowance, a charge) with its VAT category and rate in percent."""
+
+    net: Decimal
+    category: str
+    rate: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class TaxGroup:
+    """What one (category, rate) group is taxed."""
+
+    category: str
+    rate: Decimal  # percent
+    taxable: Decimal
+    tax: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The figures at the foot of a document, all booked money of one currency."""
+
+    lines: Decimal  # BT-106 sum of line nets
+    allowances: Decimal  # BT-107
+    charges: Decimal  # BT-108
+    net: Decimal  # BT-109
+    groups: tuple[TaxGroup, ...]  # BG-23
+    tax: Decimal  # BT-110
+    gross: Decimal  # BT-112
+    paid: Decimal  # BT-113
+    rounding: Decimal  # BT-114
+    payable: Decimal  # BT-115
+
+
+def line_net(
+    quantity: Exact,
+    unit_price: Exact,
+    currency: str,
+    *,
+    base_quantity: Exact = 1,
+    charges: Iterable[Decimal] = (),
+    allowances: Iterable[Decimal] = (),
+) -> Decimal:
+    """`round(quantity · price / base + charges − allowances)`, rounded once.
+
+    >>> line_net(Decimal(1500), Decimal("0.50"), "EUR", base_quantity=1000)
+    Decimal('0.75')
+    """
+    exact = Fraction(quantity) * Fraction(unit_price) / Fraction(base_quantity)
+    exact += sum(map(Fraction, charges)) - sum(map(Fraction, allowances))
+    return quantize(exact, currency)
+
+
+def totals(
+    lines: Sequence[Amount],
+    currency: str,
+    *,
+    allowances: Sequence[Amount] = (),
+    charges: Sequence[Amount] = (),
+    paid: Decimal = ZERO,
+    rounding: Decimal = ZERO,
+    tax_rounding: Rounding = "half_up",
+) -> Totals:
+    """The totals of a document. Document allowances are given as positive amounts.
+
+    rounding: BT-114, a signed amount chosen by the issuing entity.
+
+    >>> t = totals([Amount(Decimal("100.00"), "S", Decimal(23))], "EUR")
+    >>> t.net, t.tax, t.gross, t.payable
+    (Decimal('100.00'), Decimal('23.00'), Decimal('123.00'), Decimal('123.00'))
+    """
+    signed = [(line, line.net) for line in (*lines, *charges)]
+    signed += [(allowance, -allowance.net) for allowance in allowances]
+    sums: dict[tuple[str, Decimal], Decimal] = {}
+    for amount, net in signed:
+        key = (amount.category, amount.rate)
+        sums[key] = sums.get(key, ZERO) + net
+    groups = tuple(
+        TaxGroup(
+            category,
+            rate,
+            quantize(taxable, currency),
+            tax_of(taxable, rate, currency, rounding=tax_rounding),
+        )
+        for (category, rate), taxable in sorted(sums.items(), key=lambda kv: (kv[0][0], -kv[0][1]))
+    )
+    zero = quantize(0, currency)
+    line_sum = sum((line.net for line in lines), zero)
+    allowance_sum = sum((allowance.net for allowance in allowances), zero)
+    charge_sum = sum((charge.net for charge in charges), zero)
+    net = line_sum - allowance_sum + charge_sum
+    tax = sum((group.tax for group in groups), zero)
+    gross = net + tax
+    result = Totals(
+        lines=line_sum,
+        allowances=allowance_sum,
+        charges=charge_sum,
+        net=net,
+        groups=groups,
+        tax=tax,
+        gross=gross,
+        paid=paid + zero,
+        rounding=rounding + zero,
+        payable=gross - paid + rounding,
+    )
+    check(result)
+    return result
+
+
+def tax_of(
+    taxable: Exact, rate: Exact, currency: str, *, rounding: Rounding = "half_up"
+) -> Decimal:
+    """VAT on a taxable amount; `rate` in percent; rounded once."""
+    return quantize(Fraction(taxable) * Fraction(rate) / 100, currency, rounding=rounding)
+
+
+def check(document: Totals) -> None:
+    """Raise ValueError unless every identity of the document holds exactly."""
+    for broken in broken_identities(document):
+        raise ValueError(broken)
+
+
+def broken_identities(document: Totals) -> list[str]:
+    """The identities that do not hold, each as a sentence; empty for a sound document."""
+    identities = (
+        (
+            "the amount without VAT is lines − allowances + charges",
+            document.net,
+            document.lines - document.allowances + document.charges,
+        ),
+        (
+            "the taxable amounts add up to the amount without VAT",
+            sum((group.taxable for group in document.groups), ZERO),
+            document.net,
+        ),
+        (
+            "the VAT is the sum of its groups",
+            document.tax,
+            sum((group.tax for group in document.groups), ZERO),
+        ),
+        (
+            "the amount with VAT is net + VAT",
+            document.gross,
+            document.net + document.tax,
+        ),
+        (
+            "payable is the amount with VAT − paid + rounding",
+            document.payable,
+            document.gross - document.paid + document.rounding,
+        ),
+    )
+    return [f"{text}: {left} is not {right}" for text, left, right in identities if left != right]
