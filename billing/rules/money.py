@@ -4,12 +4,21 @@ A rule returns an exact `Decimal` or `Fraction`; `quantize` is called once per a
 """
 
 from collections.abc import Sequence
-from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
+from decimal import (
+    ROUND_CEILING,
+    ROUND_DOWN,
+    ROUND_FLOOR,
+    ROUND_HALF_EVEN,
+    ROUND_HALF_UP,
+    ROUND_UP,
+    Context,
+    Decimal,
+)
 from fractions import Fraction
 from typing import Final, Literal
 
 Exact = Decimal | Fraction | int  # an amount that has not been rounded
-Rounding = Literal["half_up", "half_even"]
+Rounding = Literal["half_up", "half_even", "floor", "ceiling", "down", "up"]
 
 CREDIT_PLACES: Final = 6
 ZERO: Final = Decimal(0)
@@ -24,7 +33,16 @@ _EXPONENTS: Final = {
     }.items()
     for currency in currencies.split()
 }
-_MODES: Final = {"half_up": ROUND_HALF_UP, "half_even": ROUND_HALF_EVEN, "floor": ROUND_FLOOR}
+_MODES: Final[dict[Rounding, str]] = {
+    "half_up": ROUND_HALF_UP,  # ties away from zero
+    "half_even": ROUND_HALF_EVEN,
+    "floor": ROUND_FLOOR,
+    "ceiling": ROUND_CEILING,
+    "down": ROUND_DOWN,  # towards zero
+    "up": ROUND_UP,  # away from zero
+}
+_PLACES_SHOWN_MAX: Final = 40
+_PLACES_SHOWN: Final = 12
 _WIDE: Final = Context(prec=200)  # wide enough that only the wanted rounding ever happens
 
 
@@ -59,9 +77,7 @@ def quantize_credits(amount: Exact) -> Decimal:
     return quantize_places(amount, CREDIT_PLACES)
 
 
-def quantize_places(
-    amount: Exact, places: int, *, rounding: Literal["half_up", "half_even", "floor"] = "half_up"
-) -> Decimal:
+def quantize_places(amount: Exact, places: int, *, rounding: Rounding = "half_up") -> Decimal:
     """Round an exact amount to `places` decimals; never returns a negative zero."""
     if isinstance(amount, Fraction):
         rounded = _round_fraction(amount, places, rounding)
@@ -69,6 +85,21 @@ def quantize_places(
         unit = Decimal(1).scaleb(-places)
         rounded = Decimal(amount).quantize(unit, rounding=_MODES[rounding], context=_WIDE)
     return rounded.copy_abs() if rounded.is_zero() else rounded
+
+
+def plain(amount: Exact) -> str:
+    """An exact amount as text for explanations: all its decimals, or 12 where they never end.
+
+    >>> plain(Fraction(1, 8)), plain(Decimal("10.00")), plain(Fraction(1, 3))
+    ('0.125', '10', '0.333333333333')
+    """
+    exact = Fraction(amount)
+    places = 0
+    while places < _PLACES_SHOWN_MAX and (exact * 10**places).denominator != 1:
+        places += 1
+    if (exact * 10**places).denominator != 1:
+        places = _PLACES_SHOWN
+    return f"{quantize_places(exact, places):f}"
 
 
 def minor_unit(currency: str) -> Decimal:
@@ -119,14 +150,20 @@ def _coins(count: int, places: int) -> Decimal:
     return Decimal(count).scaleb(-places, context=_WIDE)
 
 
-def _round_fraction(amount: Fraction, places: int, rounding: str) -> Decimal:
+def _round_fraction(amount: Fraction, places: int, rounding: Rounding) -> Decimal:
     scaled = amount * 10**places
-    if rounding == "floor":
-        return _coins(scaled.numerator // scaled.denominator, places)
-    magnitude = abs(scaled)
-    count, rest = divmod(magnitude.numerator, magnitude.denominator)
-    twice = 2 * rest
-    tie_goes_up = rounding == "half_up" or count % 2 == 1
-    if twice > magnitude.denominator or (twice == magnitude.denominator and tie_goes_up):
+    count, rest = divmod(scaled.numerator, scaled.denominator)  # rest >= 0: rounded to the floor
+    if rest and _goes_up(count, 2 * rest - scaled.denominator, rounding):
         count += 1
-    return _coins(-count if scaled < 0 else count, places)
+    return _coins(count, places)
+
+
+def _goes_up(floor: int, past_half: int, rounding: Rounding) -> bool:
+    """Whether a number between `floor` and the next integer rounds up; past_half 0 is a tie."""
+    if rounding in ("floor", "ceiling"):
+        return rounding == "ceiling"
+    if rounding in ("down", "up"):
+        return (rounding == "up") == (floor >= 0)
+    if past_half:
+        return past_half > 0
+    return floor >= 0 if rounding == "half_up" else floor % 2 == 1
