@@ -12,9 +12,8 @@ from typing import Final, Literal
 
 Category = Literal["S", "Z", "E", "AE", "K", "G", "O"]
 
-EU: Final = frozenset(
-    "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()
-)
+_EU: Final = "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK"
+EU: Final = frozenset(_EU.split())
 DISTANCE_THRESHOLD: Final = Decimal(10000)  # EUR without VAT, this and last calendar year
 
 # What the document says for each reason; a key of the message catalogues, in English here.
@@ -92,22 +91,16 @@ def decide(seller: Seller, buyer: Buyer, *, distance_sales: Decimal = Decimal(0)
     """
     if seller.small_business:
         return _exempt("E", "small_business")
+    if buyer.country == seller.country or buyer.country in seller.registered_in:
+        return _taxed(buyer.country)
     if seller.country not in EU:
-        return _from_outside_eu(seller, buyer)
-    if buyer.country == seller.country:
-        return _taxed(seller.country)
+        return _exempt("O", "outside_scope", review=True)
     if buyer.country not in EU:
-        if buyer.country in seller.registered_in:
-            return _taxed(buyer.country)
         return _exempt("O", "outside_eu", review=not buyer.is_business)
     if buyer.is_business and buyer.vat_id_valid:
         return _exempt("AE", "reverse_charge")
-    destination = (
-        buyer.country in seller.registered_in
-        or seller.one_stop_shop
-        or distance_sales > DISTANCE_THRESHOLD
-    )
-    return _taxed(buyer.country if destination else seller.country)
+    at_destination = seller.one_stop_shop or distance_sales > DISTANCE_THRESHOLD
+    return _taxed(buyer.country if at_destination else seller.country)
 
 
 def rate_on(
@@ -124,12 +117,6 @@ def rate_on(
         if row.country == country and row.label == label and covers:
             return row.rate
     return None
-
-
-def _from_outside_eu(seller: Seller, buyer: Buyer) -> Decision:
-    if buyer.country == seller.country or buyer.country in seller.registered_in:
-        return _taxed(buyer.country)
-    return _exempt("O", "outside_scope", review=True)
 
 
 def _taxed(country: str) -> Decision:
