@@ -2,6 +2,11 @@
 
 Amounts are credits with six decimals. `occurred_at` is the instant an entry was judged at,
 `recorded_at` the database's clock when it was written, `booked_at` its accounting instant.
+
+`db_constraint=False` means that the SQL of the doors makes the foreign key instead: over
+(customer, id), so that no row points into another customer, and to the balance row rather than
+to the customer, because the door holds that lock already. Meters are the exception: one meter
+serves every customer, and a foreign key would make all spends share its row lock.
 """
 
 from decimal import Decimal
@@ -60,6 +65,10 @@ class CreditBalance(DoorsOnly):
         help_text="The latest expiry already booked; use before it is late use.",
     )
 
+    last_at = models.DateTimeField(
+        null=True, blank=True, help_text="The latest instant any entry happened at."
+    )
+
     class Meta(DoorsOnly.Meta):
         constraints = (
             models.CheckConstraint(
@@ -104,10 +113,14 @@ class CreditGrant(DoorsOnly):
         MULTI_PURPOSE = "multi", "multi-purpose voucher"
 
     customer = models.ForeignKey(
-        "billing.Customer", models.PROTECT, related_name="credit_grants", db_index=False
+        "billing.Customer",
+        models.PROTECT,
+        related_name="credit_grants",
+        db_index=False,
+        db_constraint=False,
     )
     legal_entity = models.ForeignKey(
-        "billing.LegalEntity", models.PROTECT, related_name="+", db_index=False
+        "billing.LegalEntity", models.PROTECT, related_name="+", db_index=False, db_constraint=False
     )
     kind = models.CharField(max_length=12, choices=Kind)
     label = models.CharField(max_length=120, blank=True)
@@ -134,6 +147,7 @@ class CreditGrant(DoorsOnly):
         blank=True,
         related_name="credit_grants",
         db_index=False,
+        db_constraint=False,
     )
     parent = models.ForeignKey(
         "self",
@@ -142,6 +156,7 @@ class CreditGrant(DoorsOnly):
         blank=True,
         related_name="children",
         help_text="The grant whose rest rolled over into this one.",
+        db_constraint=False,
     )
     sale_line = models.ForeignKey(
         "billing.InvoiceLine", models.PROTECT, null=True, blank=True, related_name="credit_grants"
@@ -206,7 +221,9 @@ class Hold(DoorsOnly):
         RELEASED = "released", "released"
         LAPSED = "lapsed", "lapsed"
 
-    customer = models.ForeignKey("billing.Customer", models.PROTECT, related_name="credit_holds")
+    customer = models.ForeignKey(
+        "billing.Customer", models.PROTECT, related_name="credit_holds", db_constraint=False
+    )
     amount = models.DecimalField(max_digits=20, decimal_places=6)
     covered = models.DecimalField(max_digits=20, decimal_places=6)
     state = models.CharField(max_length=8, choices=State, default=State.OPEN)
@@ -227,7 +244,13 @@ class Hold(DoorsOnly):
         db_constraint=False,
     )
     project = models.ForeignKey(
-        "billing.Project", models.PROTECT, null=True, blank=True, related_name="+", db_index=False
+        "billing.Project",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
     )
     subscription = models.ForeignKey(
         "billing.Subscription",
@@ -236,6 +259,7 @@ class Hold(DoorsOnly):
         blank=True,
         related_name="credit_holds",
         db_index=False,
+        db_constraint=False,
     )
 
     class Meta(DoorsOnly.Meta):
@@ -291,8 +315,6 @@ class LedgerEntry(AppendOnly):
         VOIDED = "voided", "voided"
         DEBT = "debt", "debt"
 
-    # The database ties `customer` to the balance row, which the door has locked already:
-    # a foreign key to the customer itself would lock a second row for every entry.
     customer = models.ForeignKey(
         "billing.Customer",
         models.PROTECT,
@@ -308,7 +330,6 @@ class LedgerEntry(AppendOnly):
     occurred_at = models.DateTimeField("happened at")
     recorded_at = models.DateTimeField("learned at", db_default=Now(), editable=False)
     booked_at = models.DateTimeField()
-    # One meter serves every customer: a foreign key would make all spends share a row lock.
     meter = models.ForeignKey(
         "billing.Meter",
         models.PROTECT,
@@ -319,7 +340,13 @@ class LedgerEntry(AppendOnly):
         db_constraint=False,
     )
     project = models.ForeignKey(
-        "billing.Project", models.PROTECT, null=True, blank=True, related_name="+", db_index=False
+        "billing.Project",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
     )
     subscription = models.ForeignKey(
         "billing.Subscription",
@@ -328,6 +355,7 @@ class LedgerEntry(AppendOnly):
         blank=True,
         related_name="+",
         db_index=False,
+        db_constraint=False,
     )
     grant = models.ForeignKey(
         CreditGrant,
@@ -337,9 +365,16 @@ class LedgerEntry(AppendOnly):
         related_name="entries",
         db_index=False,
         help_text="Set when the entry is about one grant as such: granted, expired, voided.",
+        db_constraint=False,
     )
     hold = models.ForeignKey(
-        Hold, models.PROTECT, null=True, blank=True, related_name="entries", db_index=False
+        Hold,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="entries",
+        db_index=False,
+        db_constraint=False,
     )
     cause = models.ForeignKey(
         "self",
@@ -349,6 +384,7 @@ class LedgerEntry(AppendOnly):
         related_name="effects",
         db_index=False,
         help_text="The entry this one reverses, repays or follows from.",
+        db_constraint=False,
     )
     actor = models.CharField(max_length=80)
     reason = models.CharField(max_length=200)
