@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Command line of Keter Billing: `manage.py quickstart`, `manage.py serve`, and Django's own commands."""
+"""Command line of Keter Billing: `quickstart`, `serve`, and the commands of Django."""
 
 import os
 import sys

@@ -1,6 +1,13 @@
-"""Replaces Django's admin by the back office site."""
+"""Django's entries into the top floor."""
 
+from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
+
+
+class PlatformConfig(AppConfig):
+    """Brings the platform's commands (serve, db_roles, migrate) to manage.py; has no models."""
+
+    name = "config"
 
 
 class BackOfficeAdminConfig(AdminConfig):

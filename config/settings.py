@@ -84,6 +84,7 @@ FILE_UPLOAD_PERMISSIONS = 0o640
 
 # --- Applications ----------------------------------------------------------------------------
 INSTALLED_APPS = [
+    "config.apps.PlatformConfig",
     "config.apps.BackOfficeAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",

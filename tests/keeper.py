@@ -1,0 +1,82 @@
+"""Keep one temporary, migrated PostgreSQL for a whole test run; end when the run ends.
+
+Started by conftest.py for the first test that needs a database: keeper.py STATE_DIR RUN_PID.
+It is a process of its own so that no test worker's death takes the database from the others, and
+so that nothing stays behind however the run ends, kill -9 included.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(BASE_DIR))
+
+import psycopg  # noqa: E402
+
+from config.embedded.errors import ServiceError  # noqa: E402
+from config.embedded.postgres import Cluster  # noqa: E402
+from config.embedded.process import started_ticks  # noqa: E402
+
+
+class RunEnded(Exception):  # noqa: N818 (no error)
+    """The run is over."""
+
+
+def main() -> None:
+    state, run_pid = Path(sys.argv[1]), int(sys.argv[2])
+    run_started = started_ticks(run_pid)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, end)
+    cluster = Cluster(state, durable=False, settings={"max_connections": "200"})
+    try:
+        say(state, *prepare(cluster))
+        while started_ticks(run_pid) == run_started:
+            time.sleep(0.2)
+    except RunEnded:
+        pass
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        cluster.stop()
+        shutil.rmtree(cluster.paths.run, ignore_errors=True)
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def prepare(cluster: Cluster) -> tuple[str, str]:
+    """Start and migrate; ("ready", "") or ("failed", why)."""
+    try:
+        cluster.start()
+    except (ServiceError, OSError, psycopg.Error) as error:
+        return "failed", f"the test database did not start: {error}"
+    migrated = subprocess.run(
+        [sys.executable, str(BASE_DIR / "manage.py"), "migrate", "--verbosity=0", "--skip-checks"],
+        env=os.environ | {"KETER_STATE_DIR": str(cluster.paths.state)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if migrated.returncode:
+        return "failed", f"the test database could not be migrated:\n{migrated.stderr[-4000:]}"
+    return "ready", ""
+
+
+def say(state: Path, word: str, text: str) -> None:
+    """Tell the test workers, in one step, that it is ready or why it never will be."""
+    unfinished = state / f".{word}"
+    unfinished.write_text(text)
+    unfinished.rename(state / word)
+
+
+def end(number: int, frame: FrameType | None) -> None:
+    raise RunEnded
+
+
+if __name__ == "__main__":
+    main()
