@@ -18,6 +18,7 @@ from fractions import Fraction
 from typing import Final, Literal
 
 Exact = Decimal | Fraction | int  # an amount that has not been rounded
+Unit = str | int  # an ISO 4217 code, or a number of decimals (credits, foreign documents)
 Rounding = Literal["half_up", "half_even", "floor", "ceiling", "down", "up"]
 
 CREDIT_PLACES: Final = 6
@@ -46,26 +47,35 @@ _PLACES_SHOWN: Final = 12
 _WIDE: Final = Context(prec=200)  # wide enough that only the wanted rounding ever happens
 
 
-def exponent(currency: str) -> int:
+def exponent(unit: Unit) -> int:
     """Decimal places of a currency's minor unit, by ISO 4217.
 
-    >>> exponent("EUR"), exponent("JPY"), exponent("KWD")
-    (2, 0, 3)
+    >>> exponent("EUR"), exponent("JPY"), exponent("KWD"), exponent(6)
+    (2, 0, 3, 6)
     """
-    if len(currency) != 3 or not currency.isalpha() or not currency.isupper():
-        raise ValueError(f"not an ISO 4217 currency code: {currency!r}")
-    return _EXPONENTS.get(currency, 2)
+    if isinstance(unit, int):
+        return unit
+    if len(unit) != 3 or not unit.isalpha() or not unit.isupper():
+        raise ValueError(f"not an ISO 4217 currency code: {unit!r}")
+    return _EXPONENTS.get(unit, 2)
 
 
-def quantize(amount: Exact, currency: str, *, rounding: Rounding = "half_up") -> Decimal:
+def quantize(amount: Exact, unit: Unit, *, rounding: Rounding = "half_up") -> Decimal:
     """Round an exact amount to the currency's minor unit, ties away from zero.
 
-    `rounding` is read for foreign documents only; no screen offers it.
+    Never returns a negative zero. Other modes of `rounding` are for quantities and for reading
+    foreign documents; no screen offers them for money.
 
     >>> quantize(Decimal("1.005"), "EUR"), quantize(Fraction(-5, 2), "JPY")
     (Decimal('1.01'), Decimal('-3'))
     """
-    return quantize_places(amount, exponent(currency), rounding=rounding)
+    places = exponent(unit)
+    if isinstance(amount, Fraction):
+        rounded = _round_fraction(amount, places, rounding)
+    else:
+        step = Decimal(1).scaleb(-places)
+        rounded = Decimal(amount).quantize(step, rounding=_MODES[rounding], context=_WIDE)
+    return rounded.copy_abs() if rounded.is_zero() else rounded
 
 
 def quantize_credits(amount: Exact) -> Decimal:
@@ -74,57 +84,30 @@ def quantize_credits(amount: Exact) -> Decimal:
     >>> quantize_credits(Fraction(1, 3))
     Decimal('0.333333')
     """
-    return quantize_places(amount, CREDIT_PLACES)
+    return quantize(amount, CREDIT_PLACES)
 
 
-def quantize_places(amount: Exact, places: int, *, rounding: Rounding = "half_up") -> Decimal:
-    """Round an exact amount to `places` decimals; never returns a negative zero."""
-    if isinstance(amount, Fraction):
-        rounded = _round_fraction(amount, places, rounding)
-    else:
-        unit = Decimal(1).scaleb(-places)
-        rounded = Decimal(amount).quantize(unit, rounding=_MODES[rounding], context=_WIDE)
-    return rounded.copy_abs() if rounded.is_zero() else rounded
-
-
-def plain(amount: Exact) -> str:
-    """An exact amount as text for explanations: all its decimals, or 12 where they never end.
-
-    >>> plain(Fraction(1, 8)), plain(Decimal("10.00")), plain(Fraction(1, 3))
-    ('0.125', '10', '0.333333333333')
-    """
-    exact = Fraction(amount)
-    places = 0
-    while places < _PLACES_SHOWN_MAX and (exact * 10**places).denominator != 1:
-        places += 1
-    if (exact * 10**places).denominator != 1:
-        places = _PLACES_SHOWN
-    return f"{quantize_places(exact, places):f}"
-
-
-def minor_unit(currency: str) -> Decimal:
+def minor_unit(unit: Unit) -> Decimal:
     """The smallest coin of a currency.
 
     >>> minor_unit("EUR")
     Decimal('0.01')
     """
-    return Decimal(1).scaleb(-exponent(currency))
+    return Decimal(1).scaleb(-exponent(unit))
 
 
-def split(amount: Decimal, weights: Sequence[Exact], currency: str) -> list[Decimal]:
+def split(
+    amount: Decimal, weights: Sequence[Exact], unit: Unit, *, keys: Sequence[str] | None = None
+) -> list[Decimal]:
     """Share a booked amount in proportion to `weights`; the shares sum to it exactly.
 
-    Largest remainder; ties go to the earlier share. Weights must not be negative, and a sum of
-    zero can only share zero.
+    Largest remainder; ties go to the earlier share, or in the order of `keys` where given.
+    Weights must not be negative; weights of zero can only share zero.
 
     >>> split(Decimal("1.00"), [1, 1, 1], "EUR")
     [Decimal('0.34'), Decimal('0.33'), Decimal('0.33')]
     """
-    return split_places(amount, weights, exponent(currency))
-
-
-def split_places(amount: Decimal, weights: Sequence[Exact], places: int) -> list[Decimal]:
-    """`split` at a given number of decimals, for currencies and credits alike."""
+    places = exponent(unit)
     shares = [Fraction(weight) for weight in weights]
     if any(share < 0 for share in shares):
         raise ValueError("weights must not be negative")
@@ -139,11 +122,27 @@ def split_places(amount: Decimal, weights: Sequence[Exact], places: int) -> list
     whole = abs(int(coins))
     exact = [whole * share / total for share in shares]
     counts = [int(part) for part in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda i: (counts[i] - exact[i], i))
+    order: Sequence[int | str] = range(len(exact)) if keys is None else keys
+    by_remainder = sorted(range(len(exact)), key=lambda i: (counts[i] - exact[i], order[i]))
     for index in by_remainder[: whole - sum(counts)]:
         counts[index] += 1
     sign = -1 if coins < 0 else 1
     return [_coins(sign * count, places) for count in counts]
+
+
+def plain(amount: Exact) -> str:
+    """An exact amount as text for explanations: all its decimals, or 12 where they never end.
+
+    >>> plain(Fraction(1, 8)), plain(Decimal("10.00")), plain(Fraction(1, 3))
+    ('0.125', '10', '0.333333333333')
+    """
+    exact = Fraction(amount)
+    places = 0
+    while places < _PLACES_SHOWN_MAX and (exact * 10**places).denominator != 1:
+        places += 1
+    if (exact * 10**places).denominator != 1:
+        places = _PLACES_SHOWN
+    return f"{quantize(exact, places):f}"
 
 
 def _coins(count: int, places: int) -> Decimal:

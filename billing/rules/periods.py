@@ -13,7 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final, Literal
 
-from billing.rules.money import Exact, quantize
+from billing.rules.money import Exact, Unit, quantize
 
 Interval = Literal["day", "week", "month", "quarter", "year"]
 Alignment = Literal["anniversary", "calendar", "fixed"]
@@ -201,17 +201,17 @@ def days_30(span: Span) -> int:
     return max(months * 30 + min(end.day, 30) - min(start.day, 30), 0)
 
 
-def prorated(price: Exact, part: Fraction, currency: str) -> Decimal:
+def prorated(price: Exact, part: Fraction, unit: Unit) -> Decimal:
     """A price for part of a period, rounded once: `round(P · D / N)`.
 
     >>> prorated(Decimal("29.00"), Fraction(1, 31), "EUR")
     Decimal('0.94')
     """
-    return quantize(Fraction(price) * part, currency)
+    return quantize(Fraction(price) * part, unit)
 
 
 def cumulative_part(
-    price: Exact, part_so_far: Fraction, already_charged: Decimal, currency: str
+    price: Exact, part_so_far: Fraction, already_charged: Decimal, unit: Unit
 ) -> Decimal:
     """What a further part of one period costs, so that the parts sum to the whole price.
 
@@ -221,7 +221,7 @@ def cumulative_part(
     >>> cumulative_part(Decimal("29.00"), Fraction(2, 31), Decimal("0.94"), "EUR")
     Decimal('0.93')
     """
-    return quantize(Fraction(price) * part_so_far, currency) - already_charged
+    return quantize(Fraction(price) * part_so_far, unit) - already_charged
 
 
 def _calendar_anchor(start: date, interval: Interval, count: int) -> date:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final, Literal
 
-from billing.rules.money import ZERO, Exact, Rounding, plain, quantize_places
+from billing.rules.money import ZERO, Exact, Rounding, Unit, plain, quantize
 
 Model = Literal["unit", "package", "graduated", "volume", "graduated_percentage", "passthrough"]
 TIERED: Final = frozenset({"graduated", "volume", "graduated_percentage"})
@@ -49,6 +49,7 @@ class Price:
     included: Decimal = ZERO  # units of the period that cost nothing
     conversion: Conversion | None = None
     flat: Decimal = ZERO  # due once per period, whatever the quantity
+    tier_quantity: Decimal | None = None  # chooses the volume tier; the priced quantity if None
 
     def __post_init__(self) -> None:
         if self.base_quantity <= 0:
@@ -155,7 +156,7 @@ def convert(quantity: Exact, conversion: Conversion | None) -> Fraction:
     exact = exact * factor if conversion.operation == "multiply" else exact / factor
     if conversion.rounding is None:
         return exact
-    return Fraction(quantize_places(exact, conversion.places, rounding=conversion.rounding))
+    return Fraction(quantize(exact, conversion.places, rounding=conversion.rounding))
 
 
 def billable(quantity: Exact, included: Exact, prior: Exact = 0) -> Fraction:
@@ -203,7 +204,7 @@ def rate_part(
 def bill(
     price: Price,
     quantity: Exact,
-    places: int,
+    unit: Unit,
     *,
     prior_quantity: Exact = 0,
     prior_billed: Decimal = ZERO,
@@ -212,15 +213,15 @@ def bill(
     maximum: Decimal | None = None,
     final: bool = True,
 ) -> Billed:
-    """Bill part or all of a period, rounded to `places` (a currency's, or those of credits).
+    """Bill part or all of a period, rounded to the unit (a currency, or the places of credits).
 
     prior_quantity, prior_billed: what earlier bills of the same period held.
     maximum caps, minimum fills up the period's sum; the minimum only on the `final` bill.
     """
     first = not prior_quantity and not prior_billed
     rated = rate_part(price, quantity, prior_quantity, first=first, final=final)
-    line = quantize_places(rated.amount, places)
-    discount = quantize_places(Fraction(line) * Fraction(discount_percent) / 100, places)
+    line = quantize(rated.amount, unit)
+    discount = quantize(Fraction(line) * Fraction(discount_percent) / 100, unit)
     charged = line - discount
     over = ZERO
     if maximum is not None:
@@ -229,6 +230,110 @@ def bill(
     if minimum is not None and final:
         topped = max(minimum - prior_billed - (charged - over), ZERO)
     return Billed(line, discount, over, topped, charged - over + topped, rated)
+
+
+def percentage(
+    units: Exact, events: int, rate_percent: Exact, *, fixed: Exact = 0, free: "Free"
+) -> Fraction:
+    """`(units − free)·rate + fixed·paid events` over a period, exact.
+
+    >>> percentage(800, 4, Decimal("1.3"), fixed=2, free=Free(Fraction(400), 3))
+    Fraction(36, 5)
+    """
+    paid_units = max(Fraction(units) - free.units, Fraction(0))
+    paid_events = max(events - free.events, 0) if units else 0
+    return paid_units * Fraction(rate_percent) / 100 + paid_events * Fraction(fixed)
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """What of a period's events costs nothing."""
+
+    units: Fraction = Fraction(0)
+    events: int = 0
+
+
+def free_of(running_total: Sequence[Exact], free_total: Exact | None) -> Free:
+    """The allowance: the events whose cumulative units are listed, at most `free_total` units."""
+    if not running_total:
+        return Free()
+    if free_total is None:
+        return Free(Fraction(running_total[-1]), len(running_total))
+    limit = Fraction(free_total)
+    within = sum(1 for units in running_total if Fraction(units) <= limit)
+    return Free(min(Fraction(running_total[-1]), limit), within)
+
+
+def percentage_of_events(
+    events: Sequence[Exact],
+    rate_percent: Exact,
+    *,
+    fixed: Exact = 0,
+    free_events: int = 0,
+    free_total: Exact | None = None,
+    minimum: Exact | None = None,
+    maximum: Exact | None = None,
+) -> Fraction:
+    """Each event costs `units·rate + fixed`, held between minimum and maximum; exact.
+
+    The first events are free: `free_events` of them (0: no such limit), up to `free_total` units.
+    An event that is free in part pays for the rest; one that is wholly free pays nothing.
+    """
+    amount = Fraction(0)
+    left = None if free_total is None else Fraction(free_total)
+    grants_any = bool(free_events) or left is not None
+    for number, units in enumerate(map(Fraction, events)):
+        covered = Fraction(0)
+        if grants_any and (not free_events or number < free_events):
+            covered = units if left is None else min(units, left)
+            left = None if left is None else left - covered
+        if covered < units:
+            cost = (units - covered) * Fraction(rate_percent) / 100 + Fraction(fixed)
+            cost = cost if minimum is None else max(cost, Fraction(minimum))
+            amount += cost if maximum is None else min(cost, Fraction(maximum))
+    return amount
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTier:
+    """A tier that sells whole blocks; `blocks_max` None is unlimited."""
+
+    block_size: Decimal
+    block_price: Decimal
+    blocks_max: int | None = None
+
+
+def blocks(tiers: Sequence[BlockTier], quantity: Exact) -> list[Fraction]:
+    """Tiers filled in order, a started block counts in full: the amount of each entered tier."""
+    left = Fraction(quantity)
+    amounts = []
+    for tier in tiers:
+        if left <= 0:
+            break
+        count = started(left, tier.block_size)
+        if tier.blocks_max is not None:
+            count = min(count, tier.blocks_max)
+        amounts.append(count * Fraction(tier.block_price))
+        left -= count * Fraction(tier.block_size)
+    if left > 0:
+        raise ValueError(f"no tier covers the last {plain(left)} units")
+    return amounts
+
+
+def top_block(tiers: Sequence[BlockTier], quantity: Exact) -> Fraction:
+    """The tier that the whole quantity reaches prices all of it in its own blocks."""
+    capacity = Fraction(0)
+    for tier in tiers:
+        if tier.blocks_max is not None:
+            capacity += tier.blocks_max * Fraction(tier.block_size)
+        if tier.blocks_max is None or Fraction(quantity) <= capacity:
+            return started(quantity, tier.block_size) * Fraction(tier.block_price)
+    raise ValueError(f"no tier reaches {plain(quantity)} units")
+
+
+def included_in(included: Exact, part: Fraction) -> Fraction:
+    """Included units of part of a period: prorated like its fee, and not rounded."""
+    return Fraction(included) * part
 
 
 def _unit(price: Price, quantity: Fraction) -> list[Step]:
@@ -272,7 +377,8 @@ def _tier_price(price: Price, tier: Tier) -> Decimal:
 
 
 def _volume(price: Price, quantity: Fraction) -> list[Step]:
-    tier = next(t for t in price.tiers if t.up_to is None or quantity <= Fraction(t.up_to))
+    reached = quantity if price.tier_quantity is None else Fraction(price.tier_quantity)
+    tier = next(t for t in price.tiers if t.up_to is None or reached <= Fraction(t.up_to))
     amount = quantity * Fraction(tier.unit_price) + Fraction(tier.flat)
     return [Step(quantity, tier.unit_price, tier.flat, amount, tier.up_to)]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
-from billing.rules.money import ZERO, Exact, Rounding, quantize
+from billing.rules.money import ZERO, Exact, Rounding, Unit, quantize
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Totals:
 def line_net(
     quantity: Exact,
     unit_price: Exact,
-    currency: str,
+    unit: Unit,
     *,
     base_quantity: Exact = 1,
     charges: Iterable[Decimal] = (),
@@ -62,12 +62,12 @@ def line_net(
     """
     exact = Fraction(quantity) * Fraction(unit_price) / Fraction(base_quantity)
     exact += sum(map(Fraction, charges)) - sum(map(Fraction, allowances))
-    return quantize(exact, currency)
+    return quantize(exact, unit)
 
 
 def totals(
     lines: Sequence[Amount],
-    currency: str,
+    unit: Unit,
     *,
     allowances: Sequence[Amount] = (),
     charges: Sequence[Amount] = (),
@@ -93,12 +93,12 @@ def totals(
         TaxGroup(
             category,
             rate,
-            quantize(taxable, currency),
-            tax_of(taxable, rate, currency, rounding=tax_rounding),
+            quantize(taxable, unit),
+            tax_of(taxable, rate, unit, rounding=tax_rounding),
         )
         for (category, rate), taxable in sorted(sums.items(), key=lambda kv: (kv[0][0], -kv[0][1]))
     )
-    zero = quantize(0, currency)
+    zero = quantize(0, unit)
     line_sum = sum((line.net for line in lines), zero)
     allowance_sum = sum((allowance.net for allowance in allowances), zero)
     charge_sum = sum((charge.net for charge in charges), zero)
@@ -121,11 +121,9 @@ def totals(
     return result
 
 
-def tax_of(
-    taxable: Exact, rate: Exact, currency: str, *, rounding: Rounding = "half_up"
-) -> Decimal:
+def tax_of(taxable: Exact, rate: Exact, unit: Unit, *, rounding: Rounding = "half_up") -> Decimal:
     """VAT on a taxable amount; `rate` in percent; rounded once."""
-    return quantize(Fraction(taxable) * Fraction(rate) / 100, currency, rounding=rounding)
+    return quantize(Fraction(taxable) * Fraction(rate) / 100, unit, rounding=rounding)
 
 
 def check(document: Totals) -> None:
