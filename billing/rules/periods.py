@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from billing.rules.money import Exact, Unit, quantize
 
+DayT = TypeVar("DayT", bound=date)  # a day, or an instant
 Interval = Literal["day", "week", "month", "quarter", "year"]
 Alignment = Literal["anniversary", "calendar", "fixed"]
 DayCount = Literal["actual", "fixed_30"]
 
 _DAYS: Final = {"day": 1, "week": 7}
 _MONTHS: Final = {"month": 1, "quarter": 3, "year": 12}
+_SHORTEST_MONTH: Final = 28  # days
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +73,26 @@ class Period:
         return self.start <= day < self.end
 
 
-def add_months(anchor: date, months: int) -> date:
-    """The anchor moved by months, its day clipped to the month's end.
+def add_months(anchor: DayT, months: int, *, day: int | None = None) -> DayT:
+    """The anchor moved by months, on its own day or on `day`, clipped to the month's end.
+
+    Instants keep their time of day.
 
     >>> add_months(date(2024, 1, 31), 1)
     datetime.date(2024, 2, 29)
     """
     position = anchor.year * 12 + anchor.month - 1 + months
     year, month = position // 12, position % 12 + 1
-    return date(year, month, min(anchor.day, monthrange(year, month)[1]))
+    clipped = min(day or anchor.day, monthrange(year, month)[1])
+    return anchor.replace(year=year, month=month, day=clipped)
 
 
-def boundary(anchor: date, interval: Interval, count: int, k: int) -> date:
+def boundary(
+    anchor: DayT, interval: Interval, count: int, k: int, *, day: int | None = None
+) -> DayT:
     """Boundary k of the periods of `count` intervals that start at the anchor; k may be negative.
+
+    day: the day of the month to come back to, where the anchor itself had to be clipped.
 
     >>> [boundary(date(2026, 1, 31), "month", 1, k).isoformat() for k in range(3)]
     ['2026-01-31', '2026-02-28', '2026-03-31']
@@ -92,16 +101,24 @@ def boundary(anchor: date, interval: Interval, count: int, k: int) -> date:
         raise ValueError(f"a period has at least one {interval}, not {count}")
     if interval in _DAYS:
         return anchor + timedelta(days=_DAYS[interval] * count * k)
-    return add_months(anchor, _MONTHS[interval] * count * k)
+    return add_months(anchor, _MONTHS[interval] * count * k, day=day)
 
 
-def period(anchor: date, interval: Interval, count: int, k: int) -> Period:
+def period(
+    anchor: date, interval: Interval, count: int, k: int, *, day: int | None = None
+) -> Period:
     """Period number k: from boundary k to boundary k + 1."""
-    return Period(k, boundary(anchor, interval, count, k), boundary(anchor, interval, count, k + 1))
+    return Period(
+        k,
+        boundary(anchor, interval, count, k, day=day),
+        boundary(anchor, interval, count, k + 1, day=day),
+    )
 
 
-def period_at(anchor: date, interval: Interval, count: int, day: date) -> Period:
-    """The period that holds `day`; days before the anchor have negative numbers.
+def period_at(
+    anchor: date, interval: Interval, count: int, at: date, *, day: int | None = None
+) -> Period:
+    """The period that holds `at`; before the anchor the numbers are negative.
 
     >>> period_at(date(2026, 1, 31), "month", 1, date(2026, 3, 30))
     Period(index=1, start=datetime.date(2026, 2, 28), end=datetime.date(2026, 3, 31))
@@ -109,27 +126,32 @@ def period_at(anchor: date, interval: Interval, count: int, day: date) -> Period
     if count < 1:
         raise ValueError(f"a period has at least one {interval}, not {count}")
     if interval in _DAYS:
-        k = (day - anchor).days // (_DAYS[interval] * count)
-        return period(anchor, interval, count, k)
-    months = (day.year - anchor.year) * 12 + day.month - anchor.month
+        return period(anchor, interval, count, (at - anchor).days // (_DAYS[interval] * count))
+    months = (at.year - anchor.year) * 12 + at.month - anchor.month
     k = months // (_MONTHS[interval] * count)
-    if boundary(anchor, interval, count, k) > day:
+    if boundary(anchor, interval, count, k, day=day) > at:
         k -= 1
-    elif boundary(anchor, interval, count, k + 1) <= day:
+    elif boundary(anchor, interval, count, k + 1, day=day) <= at:
         k += 1
-    return period(anchor, interval, count, k)
+    return period(anchor, interval, count, k, day=day)
 
 
 def periods(
-    anchor: date, interval: Interval, count: int, start: date, end: date
+    anchor: date,
+    interval: Interval,
+    count: int,
+    start: date,
+    end: date,
+    *,
+    day: int | None = None,
 ) -> Iterator[Period]:
     """Every period that shares a day with `[start, end)`, whole and in order."""
     if start >= end:
         return
-    current = period_at(anchor, interval, count, start)
+    current = period_at(anchor, interval, count, start, day=day)
     while current.start < end:
         yield current
-        current = period(anchor, interval, count, current.index + 1)
+        current = period(anchor, interval, count, current.index + 1, day=day)
 
 
 def aligned_anchor(
@@ -140,11 +162,12 @@ def aligned_anchor(
     alignment: Alignment = "anniversary",
     fixed_day: int | None = None,
 ) -> date:
-    """The anchor whose periods a subscription that starts on `start` follows.
+    """The boundary on or before `start` from which the periods of a subscription are counted.
 
     anniversary: the start day itself. calendar: the first of the month, quarter or year, or the
-    Monday, that `start` lies in (several months that divide a year count from January). fixed: the
-    latest real `fixed_day` of a month (for weeks 1 = Monday) on or before `start`.
+    Monday, that `start` lies in (several months that divide a year count from January). fixed:
+    the `fixed_day` of the month (clipped to its end; hand it on as `day`) in whole intervals from
+    the month of the start; for weeks 1 is Monday.
 
     >>> aligned_anchor(date(2026, 2, 15), "month", alignment="fixed", fixed_day=31)
     datetime.date(2026, 1, 31)
@@ -153,18 +176,83 @@ def aligned_anchor(
         return start
     if alignment == "calendar":
         return _calendar_anchor(start, interval, count)
-    if fixed_day is None:
-        raise ValueError("a fixed alignment names its day")
+    if fixed_day is None or not 1 <= fixed_day <= (7 if interval == "week" else 31):
+        raise ValueError(f"a fixed alignment names a day of the {interval}, not {fixed_day}")
     if interval == "week":
         return start - timedelta(days=(start.isoweekday() - fixed_day) % 7)
-    if not 1 <= fixed_day <= 31:
-        raise ValueError(f"no month has a day {fixed_day}")
-    anchor = start.replace(day=1)
-    while monthrange(anchor.year, anchor.month)[1] < fixed_day or (
-        anchor.replace(day=fixed_day) > start
-    ):
-        anchor = add_months(anchor, -1)
-    return anchor.replace(day=fixed_day)
+    in_month = add_months(start, 0, day=fixed_day)
+    return (
+        in_month
+        if in_month <= start
+        else add_months(start, -_MONTHS[interval] * count, day=fixed_day)
+    )
+
+
+def first_boundary(start: date, interval: Interval, count: int, fixed_day: int) -> date:
+    """The first boundary on or after `start` when periods turn on a fixed day.
+
+    >>> first_boundary(date(2012, 1, 31), "year", 1, 30)
+    datetime.date(2013, 1, 30)
+    """
+    anchor = aligned_anchor(start, interval, count, alignment="fixed", fixed_day=fixed_day)
+    return start if anchor == start else boundary(anchor, interval, count, 1, day=fixed_day)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The served days of one whole period."""
+
+    served: Span
+    whole: Period
+
+    @property
+    def fraction(self) -> Fraction:
+        """D / N."""
+        return fraction(self.served, self.whole)
+
+
+def parts_begun(
+    anchor: date,
+    interval: Interval,
+    count: int,
+    *,
+    start: date,
+    end: date | None,
+    through: date,
+    day: int | None = None,
+) -> Iterator[Part]:
+    """The parts of a service `[start, end)` that billing in advance owes by the day `through`.
+
+    Every part that has begun by then, the first and the last cut to the days served.
+    """
+    last = through if end is None else min(through, end - timedelta(days=1))
+    for whole in periods(anchor, interval, count, start, last + timedelta(days=1), day=day):
+        yield Part(whole.span.within(start, end), whole)
+
+
+def cycles(
+    start: date, interval: Interval, count: int = 1, *, split_on: date | None = None
+) -> Iterator[Span]:
+    """The endless cycles of a service that turns with the calendar.
+
+    The first cycle is the rest of the calendar month, week or year, the following ones are whole;
+    `split_on` (the day after a trial) cuts the cycle it falls into.
+    """
+    first = aligned_anchor(start, interval, 1, alignment="calendar")
+    anchor = start if first == start else boundary(first, interval, 1, 1)
+    bounds = [start] if anchor > start else []
+    k = 0
+    while True:
+        bounds.append(boundary(anchor, interval, count, k))
+        if len(bounds) > 1:
+            yield from _cut(Span(bounds[-2], bounds[-1]), split_on)
+        k += 1
+
+
+def _cut(span: Span, on: date | None) -> list[Span]:
+    if on is None or not span.start < on < span.end:
+        return [span]
+    return [Span(span.start, on), Span(on, span.end)]
 
 
 def fraction(
@@ -177,7 +265,7 @@ def fraction(
     """D / N: the days served of the whole anchored period around them, between 0 and 1.
 
     `days_not_charged` (trial, pause) leave D and stay in N. With `fixed_30` every month counts 30
-    days and the last day of a month is its 30th.
+    days (shorter periods than a month ignore it).
 
     >>> february = Span(date(2026, 2, 1), date(2026, 3, 1))
     >>> fraction(Span(date(2026, 2, 15), date(2026, 3, 1)), february)
@@ -185,20 +273,34 @@ def fraction(
     """
     around = whole.span if isinstance(whole, Period) else whole
     inside = served.within(around.start, around.end)
-    if day_count == "fixed_30":
-        days, days_whole = days_30(inside), days_30(around)
+    if around.days <= 0:
+        raise ValueError(f"a period needs days: {around.start} to {around.end}")
+    if day_count == "fixed_30" and around.days >= _SHORTEST_MONTH:
+        days, days_whole = days_30(inside), _months_in(around) * 30
+        if inside == around:
+            days = days_whole
     else:
         days, days_whole = inside.days, around.days
-    if days_whole <= 0:
-        raise ValueError(f"a period needs days: {around.start} to {around.end}")
     return min(Fraction(max(days - days_not_charged, 0), days_whole), Fraction(1))
 
 
+def ratio(served: Span, whole: Span) -> Fraction:
+    """Days served per days of one period, above 1 where the service is longer than the period."""
+    return Fraction(served.days, whole.days)
+
+
 def days_30(span: Span) -> int:
-    """Days of a span when every month has 30 days."""
-    start, end = span.start, span.end
-    months = (end.year - start.year) * 12 + end.month - start.month
-    return max(months * 30 + min(end.day, 30) - min(start.day, 30), 0)
+    """Days of a span when every month counts 30 of them."""
+    return max(_months_in(span) * 30 + span.end.day - span.start.day, 0)
+
+
+def fraction_30(served: Span) -> Fraction:
+    """Part of one month of 30 days."""
+    return Fraction(days_30(served), 30)
+
+
+def _months_in(span: Span) -> int:
+    return (span.end.year - span.start.year) * 12 + span.end.month - span.start.month
 
 
 def prorated(price: Exact, part: Fraction, unit: Unit) -> Decimal:

@@ -121,6 +121,29 @@ def totals(
     return result
 
 
+def per_line_totals(
+    nets: Sequence[Exact], rate: Exact, unit: Unit, *, rounding: Rounding = "half_up"
+) -> tuple[Decimal, Decimal]:
+    """Net and gross when net and VAT are rounded line by line, as some foreign documents do."""
+    lines = [quantize(net, unit, rounding=rounding) for net in nets]
+    net = sum(lines, quantize(0, unit))
+    return net, net + sum((tax_of(line, rate, unit, rounding=rounding) for line in lines), ZERO)
+
+
+def is_accepted(
+    stated: Decimal, taxable: Exact, rate: Exact, unit: Unit, *, tolerance: Decimal = ZERO
+) -> bool:
+    """Whether a stated VAT amount is right; a tolerance is for documents we receive only."""
+    return abs(stated - tax_of(taxable, rate, unit)) <= tolerance
+
+
+def group_taxable(
+    lines: Iterable[Decimal], charges: Iterable[Decimal] = (), allowances: Iterable[Decimal] = ()
+) -> Decimal:
+    """What one VAT group is taxed on: line nets plus document charges less allowances."""
+    return sum(lines, ZERO) + sum(charges, ZERO) - sum(allowances, ZERO)
+
+
 def tax_of(taxable: Exact, rate: Exact, unit: Unit, *, rounding: Rounding = "half_up") -> Decimal:
     """VAT on a taxable amount; `rate` in percent; rounded once."""
     return quantize(Fraction(taxable) * Fraction(rate) / 100, unit, rounding=rounding)
