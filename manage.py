@@ -5,13 +5,22 @@ import os
 import sys
 
 
-def main() -> None:
-    """Run the command named on the command line."""
+def main() -> int:
+    """Run the command named on the command line, with the database it needs; its exit code."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     from django.core.management import execute_from_command_line
 
-    execute_from_command_line(sys.argv)
+    from config.embedded.borrow import database_for
+    from config.embedded.errors import ServiceError
+
+    try:
+        with database_for(sys.argv):
+            execute_from_command_line(sys.argv)
+    except ServiceError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -237,7 +237,18 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE_FILENAME = str(STATE_DIR / "beat-schedule")
-CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {}
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    "heartbeat": {"task": "billing.heartbeat", "schedule": 20.0, "options": {"expires": 60}},
+    "run_due": {"task": "billing.run_due", "schedule": 15.0, "options": {"expires": 30}},
+    "render_missing": {"task": "billing.render_missing", "schedule": 30.0, "options": {"expires": 60}},
+    "sweep_credits": {"task": "billing.sweep_credits", "schedule": 60.0, "options": {"expires": 120}},
+}
+
+# --- What `manage.py serve` runs --------------------------------------------------------------
+SERVE_HOST = env.str("HOST", default="127.0.0.1")
+SERVE_PORT = env.int("PORT", default=8000)
+WEB_WORKERS = env.int("WEB_WORKERS", default=2)
+WEB_THREADS = env.int("WEB_THREADS", default=4)
 
 # --- Language and time -----------------------------------------------------------------------
 LANGUAGE_CODE = "en"
@@ -247,12 +258,13 @@ TIME_ZONE = "UTC"
 
 # --- Files -----------------------------------------------------------------------------------
 STATIC_URL = "static/"
-STATIC_ROOT = env.path("STATIC_ROOT", default=str(STATE_DIR / "static"))()
-# With the manifest, `collectstatic` runs at deployment and files are cached for ever by hash.
+# With the manifest, `collectstatic` runs at deployment and files are cached for ever by hash;
+# without it they are served from where they lie.
 STATIC_MANIFEST = env.bool("STATIC_MANIFEST", default=False)
+STATIC_ROOT = env.str("STATIC_ROOT", str(STATE_DIR / "static")) if STATIC_MANIFEST else None
 WHITENOISE_USE_FINDERS = not STATIC_MANIFEST
 WHITENOISE_AUTOREFRESH = DEBUG
-DOCUMENTS_ROOT = env.path("DOCUMENTS_ROOT", default=str(STATE_DIR / "documents"))()
+DOCUMENTS_ROOT = env.str("DOCUMENTS_ROOT", default=str(STATE_DIR / "documents"))
 STORAGES: dict[str, dict[str, Any]] = {
     "default": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",

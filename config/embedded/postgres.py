@@ -117,6 +117,11 @@ class Cluster:
         return self._child is not None and self._child.is_running
 
     @property
+    def is_furnished(self) -> bool:
+        """Whether the roles and the site's database have been made."""
+        return all(self.paths.passfile(role).exists() for role in (OWNER, APPLICATION))
+
+    @property
     def log(self) -> Path:
         """The server's log."""
         return self.paths.logs / "postgres.log"
@@ -139,7 +144,7 @@ class Cluster:
         self._take_over(owner)
         self._forget_stale_pid()
         self._launch(identity)
-        if not self._is_furnished():
+        if not self.is_furnished:
             self._furnish()
 
     def stop(self) -> None:
@@ -199,10 +204,6 @@ class Cluster:
                 f"{(done.stderr or done.stdout).strip()}"
             )
         unfinished.rename(self.paths.cluster)
-
-    def _is_furnished(self) -> bool:
-        roles = (OWNER, APPLICATION)
-        return all(self.paths.passfile(role).exists() for role in roles)
 
     def _furnish(self) -> None:
         """Make the two roles and the database; the password files come last and say it is done."""

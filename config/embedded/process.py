@@ -34,12 +34,14 @@ class Child:
         directory: Path | None = None,
         on_line: Callable[[str, str], None] | None = None,
         log: Path | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         """Describe the child; nothing is started.
 
         stop_signal, grace: how to ask it to stop, and how many seconds it gets.
         identity: see launch.py. environment: the whole environment; None hands on ours.
         on_line(name, text) receives its output; without it the output goes to the file `log`.
+        pass_fds: open files it inherits, a listening socket for one.
         """
         self.name = name
         self.command = list(command)
@@ -50,9 +52,11 @@ class Child:
         self.directory = directory
         self.on_line = on_line
         self.log = log
+        self.pass_fds = tuple(pass_fds)
         self.started_at = 0.0  # monotonic seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._pump: threading.Thread | None = None
+        self._asked = False
 
     @property
     def pid(self) -> int | None:
@@ -81,7 +85,9 @@ class Child:
                 start_new_session=True,
                 env=None if self.environment is None else dict(self.environment),
                 cwd=self.directory,
+                pass_fds=self.pass_fds,
             )
+        self._asked = False
         self.started_at = time.monotonic()
         if self.on_line is not None:
             self._pump = threading.Thread(target=self._hand_on, args=(self._process,), daemon=True)
@@ -113,11 +119,17 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
+    def ask_to_stop(self) -> None:
+        """Send the stop signal, once: to some programs a second one means "drop everything"."""
+        if not self._asked:
+            self._asked = True
+            self.signal(self.stop_signal)
+
     def stop(self) -> bool:
         """Ask it to stop, wait its grace, then kill its group. True when it stopped by itself."""
         if not self.is_running:
             return True
-        self.signal(self.stop_signal)
+        self.ask_to_stop()
         kindly = self.wait(self.grace)
         if not kindly and self.pid is not None:
             with contextlib.suppress(ProcessLookupError):

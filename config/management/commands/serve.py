@@ -1,0 +1,36 @@
+"""Run the whole site: database, broker, web, worker and beat, until Ctrl-C."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from config.embedded.errors import ServiceError
+from config.embedded.site import migrate_if_needed, options_from_settings
+from config.embedded.supervisor import supervise
+from config.embedded.system import ensure_system_packages
+
+
+class Command(BaseCommand):
+    """manage.py serve"""
+
+    help = "Run the whole site: database, broker, web, worker and beat, until Ctrl-C."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Where to listen; the environment's HOST and PORT otherwise."""
+        parser.add_argument("--host", help="address to listen on (default: HOST or 127.0.0.1)")
+        parser.add_argument("--port", type=int, help="port to listen on (default: PORT or 8000)")
+
+    def handle(self, *args: Any, host: str | None, port: int | None, **options: Any) -> None:
+        """Start everything, print the address, watch until a signal."""
+        try:
+            ensure_system_packages(tell=self.stdout.write)
+            with supervise(options_from_settings(host=host, port=port)) as site:
+                site.start_services()
+                migrate_if_needed(site.say)
+                site.start_site()
+                site.say(f"Keter Billing is ready: {site.url}  (stop with Ctrl-C)")
+                site.watch()
+        except ServiceError as error:
+            raise CommandError(str(error)) from None
