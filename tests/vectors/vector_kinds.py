@@ -1,0 +1,38 @@
+"""One adapter per kind: words and shapes of the case in, a call of the rules, words out.
+
+No arithmetic happens here; what a kind means is decided in `billing.rules`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import kinds_credits
+import kinds_payments
+import kinds_prices
+import kinds_proration
+import kinds_totals
+from vector_cases import Case
+
+Adapter = Callable[[dict[str, Any], Case], dict[str, Any]]
+
+KINDS: dict[str, Adapter] = {
+    **kinds_credits.KINDS,
+    **kinds_payments.KINDS,
+    **kinds_prices.KINDS,
+    **kinds_proration.KINDS,
+    **kinds_totals.KINDS,
+}
+OPTIONS = {
+    "proration.day_count",
+    "tax.rounding",
+    "tax.rounding_mode",
+    "einvoice.receive_vat_tolerance",
+}
+# What a kind that is not built yet is about.
+SUBJECTS = {
+    "unit_ledger_run": "burn-down of credit grants over time",
+    "burn_order": "order in which grants pay",
+    "effective_window": "life of a grant",
+    "active_at": "life of a grant",
+    "void_grant": "voiding a grant",
+}
