@@ -5,9 +5,10 @@ than its gross, so nothing goes below zero.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from fractions import Fraction
 from typing import Final
 
 from billing.rules.money import ZERO, Exact, Unit, quantize
@@ -55,6 +56,19 @@ def draw(lots: Sequence[Lot], amount: Decimal) -> dict[str, Decimal]:
     if missing > 0:
         raise ValueError(f"{missing} more than the lots hold")
     return taken
+
+
+def draw_all(
+    lots: Sequence[Lot], draws: Sequence[tuple[str, Decimal]]
+) -> tuple[dict[str, dict[str, Decimal]], dict[str, Decimal]]:
+    """Draw after draw by key: what each took from which lot, and what is left of every lot."""
+    left = {lot.key: lot.left for lot in lots}
+    taken: dict[str, dict[str, Decimal]] = {}
+    for key, amount in draws:
+        taken[key] = draw([replace(lot, left=left[lot.key]) for lot in lots], amount)
+        for lot, part in taken[key].items():
+            left[lot] -= part
+    return taken, left
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +210,7 @@ class NetMeter:
     def billable(self) -> Decimal:
         """Units to bill."""
         return max(-self.balance, ZERO)
+
+    def amount(self, unit_price: Exact, unit: Unit) -> Decimal:
+        """What the units to bill cost."""
+        return quantize(Fraction(self.billable) * Fraction(unit_price), unit)

@@ -13,7 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final, Literal, TypeVar
 
-from billing.rules.money import Exact, Unit, quantize
+from billing.rules.money import Exact, Rounding, Unit, quantize
 
 DayT = TypeVar("DayT", bound=date)  # a day, or an instant
 Interval = Literal["day", "week", "month", "quarter", "year"]
@@ -303,13 +303,15 @@ def _months_in(span: Span) -> int:
     return (span.end.year - span.start.year) * 12 + span.end.month - span.start.month
 
 
-def prorated(price: Exact, part: Fraction, unit: Unit) -> Decimal:
+def prorated(
+    price: Exact, part: Fraction, unit: Unit, *, rounding: Rounding = "half_up"
+) -> Decimal:
     """A price for part of a period, rounded once: `round(P · D / N)`.
 
     >>> prorated(Decimal("29.00"), Fraction(1, 31), "EUR")
     Decimal('0.94')
     """
-    return quantize(Fraction(price) * part, unit)
+    return quantize(Fraction(price) * part, unit, rounding=rounding)
 
 
 def cumulative_part(

@@ -130,16 +130,21 @@ def price_from(
         model=model,
         unit_price=ZERO if unit_price is None else unit_price,
         base_quantity=Decimal(base_quantity),  # type: ignore[arg-type]
-        tiers=tuple(
-            Tier(
-                up_to=None if tier.get("up_to") is None else Decimal(tier["up_to"]),
-                unit_price=Decimal(tier.get("unit", 0)),
-                flat=Decimal(tier.get("flat", 0)),
-                rate=Decimal(tier.get("rate", 0)),
-            )
-            for tier in tiers
-        ),
+        tiers=tiers_from(tiers),
         included=included,
+    )
+
+
+def tiers_from(tiers: Sequence[dict[str, Any]]) -> tuple[Tier, ...]:
+    """Tiers from JSON objects with up_to, unit, flat and rate as text."""
+    return tuple(
+        Tier(
+            up_to=None if tier.get("up_to") is None else Decimal(tier["up_to"]),
+            unit_price=Decimal(tier.get("unit") or 0),
+            flat=Decimal(tier.get("flat") or 0),
+            rate=Decimal(tier.get("rate") or 0),
+        )
+        for tier in tiers
     )
 
 
@@ -331,9 +336,20 @@ def top_block(tiers: Sequence[BlockTier], quantity: Exact) -> Fraction:
     raise ValueError(f"no tier reaches {plain(quantity)} units")
 
 
-def included_in(included: Exact, part: Fraction) -> Fraction:
-    """Included units of part of a period: prorated like its fee, and not rounded."""
-    return Fraction(included) * part
+def part_of(served: Exact | str, whole: Exact | str) -> Fraction:
+    """A part of a whole, such as days of a period."""
+    return Fraction(served) / Fraction(whole)
+
+
+def beyond_included(
+    quantity: Exact, included: Exact, part: Fraction, unit_price: Exact
+) -> tuple[Fraction, Fraction]:
+    """Units beyond those included in part of a period, and what they cost; both exact.
+
+    What is included is prorated like the fee, and not rounded.
+    """
+    units = billable(quantity, Fraction(included) * part)
+    return units, units * Fraction(unit_price)
 
 
 def _unit(price: Price, quantity: Fraction) -> list[Step]:

@@ -48,6 +48,16 @@ class Balance:
         """What the customer still owes on it; below zero when more was paid."""
         return self.charged - self.credited - self.written_off - self.paid + self.refunded
 
+    @property
+    def total(self) -> Decimal:
+        """What the invoice asks for after credits and write-offs."""
+        return self.charged - self.credited - self.written_off
+
+    @property
+    def overpaid(self) -> Decimal:
+        """Money beyond the total: the customer's."""
+        return max(-self.due, ZERO)
+
     def after(self, event: Event) -> "Balance":
         """The state once `event` has happened."""
         match event.kind:

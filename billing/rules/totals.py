@@ -3,7 +3,7 @@
 Rounded are each line once and each VAT group once; every other figure is a sum.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -128,6 +128,72 @@ def per_line_totals(
     lines = [quantize(net, unit, rounding=rounding) for net in nets]
     net = sum(lines, quantize(0, unit))
     return net, net + sum((tax_of(line, rate, unit, rounding=rounding) for line in lines), ZERO)
+
+
+@dataclass(frozen=True, slots=True)
+class StackedLine:
+    """A net amount that several taxes apply to."""
+
+    net: Decimal
+    rates: tuple[Decimal, ...]  # percent
+
+
+@dataclass(frozen=True, slots=True)
+class StackedTotals:
+    """Totals where taxes stack; `line_taxes` are shown beside the lines, for information."""
+
+    net: Decimal
+    tax: Decimal
+    line_taxes: tuple[Decimal, ...]
+
+    @property
+    def gross(self) -> Decimal:
+        """Net and taxes."""
+        return self.net + self.tax
+
+
+def stacked_totals(lines: Sequence[StackedLine], unit: Unit) -> StackedTotals:
+    """Each tax once, on all that carries it; rounded once per rate."""
+    zero = quantize(0, unit)
+    groups: dict[Decimal, Decimal] = {}
+    for line in lines:
+        for rate in line.rates:
+            groups[rate] = groups.get(rate, zero) + line.net
+    return StackedTotals(
+        net=sum((line.net for line in lines), zero),
+        tax=sum((tax_of(net, rate, unit) for rate, net in groups.items()), zero),
+        line_taxes=tuple(tax_of(line.net, sum(line.rates, ZERO), unit) for line in lines),
+    )
+
+
+def holds(rule: str, figures: Mapping[str, Decimal | Sequence[Decimal]]) -> bool:
+    """Whether stated totals satisfy an identity of EN 16931 exactly; missing terms are 0.
+
+    Figures by name: lines, allowances, charges, taxes (lists), line_total, allowance_total,
+    charge_total, tax_exclusive, tax_total, tax_inclusive, prepaid, payable_rounding, payable.
+    """
+
+    def one(name: str) -> Decimal:
+        value = figures.get(name, ZERO)
+        return value if isinstance(value, Decimal) else sum(value, ZERO)
+
+    identities = {
+        "BR-CO-10": ("line_total", one("lines")),
+        "BR-CO-11": ("allowance_total", one("allowances")),
+        "BR-CO-12": ("charge_total", one("charges")),
+        "BR-CO-13": (
+            "tax_exclusive",
+            one("line_total") - one("allowance_total") + one("charge_total"),
+        ),
+        "BR-CO-14": ("tax_total", one("taxes")),
+        "BR-CO-15": ("tax_inclusive", one("tax_exclusive") + one("tax_total")),
+        "BR-CO-16": (
+            "payable",
+            one("tax_inclusive") - one("prepaid") + one("payable_rounding"),
+        ),
+    }
+    stated, sums_to = identities[rule]
+    return one(stated) == sums_to
 
 
 def is_accepted(
