@@ -1,0 +1,776 @@
+"""Invoices: drafted in batches from what is due, approved, numbered and frozen at issue.
+
+Every step is set-based: read in a few queries, decided by the rules on plain values, written by
+COPY. A batch is one transaction; the caller decides how big it is and what happens to a customer
+whose data is not good enough (a `Parked` outcome, never a broken batch).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Literal
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+from django.db import connection, transaction
+
+from billing import journal
+from billing.bulk import Jsonb, copy_rows, next_ids
+from billing.errors import IllegalTransition, InvariantBroken, MissingData
+from billing.models import (
+    AuditEvent,
+    BilledPeriod,
+    Customer,
+    Invoice,
+    InvoiceBalance,
+    InvoiceDocument,
+    InvoiceLine,
+    InvoiceTax,
+    LegalEntity,
+    NumberSeries,
+    Price,
+    Subscription,
+    TaxRate,
+)
+from billing.rules import books, pricing, tax, totals
+from billing.rules.due_lines import Item, Line, Running, TooManyPeriods, due_lines
+from billing.rules.periods import Span
+from billing.snapshots import build as build_snapshot
+from billing.snapshots import credits_applied
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one customer in a batch."""
+
+    customer_id: int
+    state: Literal["drafted", "nothing", "parked"]
+    invoice_id: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """An invoice decided but not yet written."""
+
+    customer_id: int
+    currency: str
+    lines: Sequence[Line]
+    decision: tax.Decision
+    rate: Decimal
+    figures: totals.Totals
+
+
+class Parked(Exception):
+    """This customer cannot be billed; the text says why and where to mend it."""
+
+
+@transaction.atomic
+def draft_many(
+    customer_ids: Sequence[int],
+    *,
+    legal_entity_id: int,
+    through: date,
+    issue_on: date,
+    key_prefix: str,
+    run_id: int | None = None,
+    plan_id: int | None = None,
+    created_by_id: int | None = None,
+) -> list[Outcome]:
+    """Draft one invoice for each customer that owes something by `through` (first day after).
+
+    Nothing is billed twice: a period on any invoice is left out, and the database refuses
+    overlaps. `key_prefix` with the customer's id names the draft; a draft that stands is returned.
+    """
+    standing = {
+        customer_id: pk
+        for pk, customer_id in Invoice.objects.filter(
+            key__in=[f"{key_prefix}:{customer_id}" for customer_id in customer_ids]
+        ).values_list("pk", "customer_id")
+    }
+    reader = _Reader(
+        [c for c in customer_ids if c not in standing],
+        legal_entity_id=legal_entity_id,
+        through=through,
+        issue_on=issue_on,
+        plan_id=plan_id,
+    )
+    composed: dict[int, Composed] = {}
+    outcomes: dict[int, Outcome] = {
+        customer_id: Outcome(customer_id, "drafted", pk) for customer_id, pk in standing.items()
+    }
+    for customer_id in reader.customers:
+        try:
+            invoice = reader.compose(customer_id)
+        except Parked as parked:
+            outcomes[customer_id] = Outcome(customer_id, "parked", reason=str(parked)[:300])
+            continue
+        if invoice is None:
+            outcomes[customer_id] = Outcome(customer_id, "nothing")
+        else:
+            composed[customer_id] = invoice
+    ids = _write_drafts(
+        list(composed.values()),
+        legal_entity_id=legal_entity_id,
+        issue_on=issue_on,
+        key_prefix=key_prefix,
+        run_id=run_id,
+        created_by_id=created_by_id,
+    )
+    for customer_id, invoice_id in zip(composed, ids, strict=True):
+        outcomes[customer_id] = Outcome(customer_id, "drafted", invoice_id)
+    return [
+        outcomes.get(customer_id, Outcome(customer_id, "nothing")) for customer_id in customer_ids
+    ]
+
+
+class _Reader:
+    """Everything a batch needs, read in a fixed number of queries, then composed in Python."""
+
+    def __init__(
+        self,
+        customer_ids: Sequence[int],
+        *,
+        legal_entity_id: int,
+        through: date,
+        issue_on: date,
+        plan_id: int | None,
+    ) -> None:
+        self.through, self.issue_on = through, issue_on
+        self.entity = LegalEntity.objects.get(pk=legal_entity_id)
+        self.customers = Customer.objects.filter(legal_entity_id=legal_entity_id).in_bulk(
+            customer_ids
+        )
+        subscriptions = Subscription.objects.filter(
+            customer_id__in=list(self.customers), started_on__lte=through
+        ).select_related("plan_version")
+        if plan_id is not None:
+            subscriptions = subscriptions.filter(plan_version__plan_id=plan_id)
+        self.subscriptions: dict[int, list[Subscription]] = defaultdict(list)
+        for subscription in subscriptions.order_by("pk"):
+            self.subscriptions[subscription.customer_id].append(subscription)
+        ids = [s.pk for many in self.subscriptions.values() for s in many]
+        versions = {s.plan_version_id for many in self.subscriptions.values() for s in many}
+        self.prices: dict[int, list[Price]] = defaultdict(list)
+        for price in Price.objects.filter(
+            plan_version_id__in=versions, role__in=("fee", "overage")
+        ):
+            self.prices[price.plan_version_id].append(price)
+        self.billed: dict[int, dict[int, list[Span]]] = defaultdict(lambda: defaultdict(list))
+        for subscription_id, price_id, period in BilledPeriod.objects.filter(
+            subscription_id__in=ids, voided=False
+        ).values_list("subscription_id", "price_id", "period"):
+            self.billed[subscription_id][price_id].append(Span(period.lower, period.upper))
+        self.overage = _overage_by_day(ids, through)
+        self.rates = _rates()
+
+    def compose(self, customer_id: int) -> Composed | None:
+        """The invoice a customer is owed, or None when there is nothing to bill.
+
+        Raises Parked when its data or prices do not allow one.
+        """
+        customer = self.customers[customer_id]
+        lines = [
+            line
+            for subscription in self.subscriptions.get(customer_id, ())
+            for line in self._lines(customer, subscription)
+        ]
+        if not lines or not any(line.net for line in lines):
+            return None
+        return _composed(customer, self.entity, lines, rates=self.rates, issue_on=self.issue_on)
+
+    def _lines(self, customer: Customer, subscription: Subscription) -> list[Line]:
+        version = subscription.plan_version
+        prices = self.prices[version.pk]
+        in_currency = [price for price in prices if price.currency == customer.currency]
+        if prices and not in_currency:
+            raise Parked(
+                f"“{version}” has no price in {customer.currency}. Publish a version with prices "
+                "in that currency, or change the customer's currency, then retry."
+            )
+        try:
+            return due_lines(
+                Running(
+                    subscription_id=subscription.pk,
+                    interval=version.interval,  # type: ignore[arg-type]
+                    interval_count=version.interval_count,
+                    anchor_on=subscription.anchor_on,
+                    started_on=subscription.started_on,
+                    ended_on=subscription.ended_on,
+                    quantity=subscription.quantity,
+                ),
+                [_item(price) for price in in_currency],
+                through=self.through,
+                billed=self.billed[subscription.pk],
+                overage_by_day=self.overage.get(subscription.pk, ()),
+                currency=customer.currency,
+            )
+        except TooManyPeriods as refusal:
+            raise Parked(f"{refusal} Look at the subscription, then retry.") from refusal
+
+
+def _rates() -> list[tax.Rate]:
+    return [
+        tax.Rate(row.country, row.rate, row.valid.lower, row.valid.upper, row.label)
+        for row in TaxRate.objects.all()
+    ]
+
+
+def _composed(
+    customer: Customer,
+    entity: LegalEntity,
+    lines: Sequence[Line],
+    *,
+    rates: Sequence[tax.Rate],
+    issue_on: date,
+) -> Composed:
+    """Decide the tax and the totals of some lines. Raises Parked when no rate is known."""
+    decision = tax.decide(
+        tax.Seller(entity.country),
+        tax.Buyer(
+            customer.country,
+            is_business=customer.kind == Customer.Kind.BUSINESS,
+            vat_id_valid=bool(customer.vat_id and customer.vat_id_valid_on),
+        ),
+    )
+    rate = Decimal(0)
+    if decision.rate_country is not None:
+        day = max(_tax_point(line, issue_on) for line in lines)
+        found = tax.rate_on(rates, decision.rate_country, day)
+        if found is None:
+            raise Parked(
+                f"There is no VAT rate for {decision.rate_country} on {day}. "
+                "Add it under Plans & prices, VAT rates, then retry."
+            )
+        rate = found
+    figures = totals.totals(
+        [totals.Amount(line.net, decision.category, rate) for line in lines], customer.currency
+    )
+    return Composed(customer.pk, customer.currency, lines, decision, rate, figures)
+
+
+def _tax_point(line: Line, issue_on: date) -> date:
+    """Arrears: the last day of service. In advance and sales of credits: the day of issue."""
+    return issue_on if line.in_advance else line.supply_to - timedelta(days=1)
+
+
+def _item(price: Price) -> Item:
+    return Item(
+        price_id=price.pk,
+        role=price.role,  # type: ignore[arg-type]
+        label=price.label,
+        product=price.product,
+        unit=price.unit_label,
+        billed=price.billed,  # type: ignore[arg-type]
+        price=pricing.price_from(
+            price.model,  # type: ignore[arg-type]
+            unit_price=price.unit_price,
+            base_quantity=price.base_quantity,
+            tiers=price.tiers,
+        ),
+    )
+
+
+def _overage_by_day(
+    subscription_ids: Sequence[int], through: date
+) -> dict[int, list[tuple[date, Decimal]]]:
+    """Credits nobody covered, per subscription and day in the customer's zone."""
+    sums: dict[int, list[tuple[date, Decimal]]] = defaultdict(list)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT charge.subscription_id,
+                   (charge.occurred_at AT TIME ZONE customer.time_zone)::date AS day,
+                   sum(charge.overage)
+            FROM billing_charge charge
+            JOIN billing_customer customer ON customer.id = charge.customer_id
+            WHERE charge.subscription_id = ANY(%s) AND charge.overage > 0
+              AND (charge.occurred_at AT TIME ZONE customer.time_zone)::date < %s
+            GROUP BY 1, 2 ORDER BY 1, 2
+            """,
+            [list(subscription_ids), through],
+        )
+        for subscription_id, day, amount in cursor.fetchall():
+            sums[subscription_id].append((day, amount))
+    return sums
+
+
+def _write_drafts(
+    invoices: Sequence[Composed],
+    *,
+    legal_entity_id: int,
+    issue_on: date,
+    key_prefix: str,
+    run_id: int | None,
+    created_by_id: int | None,
+) -> list[int]:
+    ids = next_ids(Invoice, len(invoices)) if invoices else []
+    copy_rows(
+        Invoice,
+        (
+            "id",
+            "public_id",
+            "legal_entity_id",
+            "customer_id",
+            "kind",
+            "state",
+            "currency",
+            "supply_from",
+            "supply_to",
+            "net",
+            "tax",
+            "gross",
+            "rounding",
+            "payable",
+            "run_id",
+            "key",
+            "notes",
+            "created_by_id",
+        ),
+        (
+            (
+                pk,
+                uuid4(),
+                legal_entity_id,
+                invoice.customer_id,
+                Invoice.Kind.INVOICE.value,
+                Invoice.State.DRAFT.value,
+                invoice.currency,
+                min(line.supply_from for line in invoice.lines),
+                max(line.supply_to for line in invoice.lines),
+                invoice.figures.net,
+                invoice.figures.tax,
+                invoice.figures.gross,
+                invoice.figures.rounding,
+                invoice.figures.payable,
+                run_id,
+                f"{key_prefix}:{invoice.customer_id}",
+                "",
+                created_by_id,
+            )
+            for pk, invoice in zip(ids, invoices, strict=True)
+        ),
+    )
+    copy_rows(
+        InvoiceLine,
+        (
+            "invoice_id",
+            "customer_id",
+            "position",
+            "description",
+            "detail",
+            "quantity",
+            "unit",
+            "unit_price",
+            "base_quantity",
+            "net",
+            "tax_category",
+            "tax_rate",
+            "tax_point_on",
+            "product",
+            "subscription_id",
+            "price_id",
+            "supply_from",
+            "supply_to",
+            "explanation",
+        ),
+        (
+            (
+                pk,
+                invoice.customer_id,
+                position,
+                line.description,
+                "",
+                line.quantity,
+                line.unit,
+                line.unit_price,
+                line.base_quantity,
+                line.net,
+                invoice.decision.category,
+                invoice.rate,
+                _tax_point(line, issue_on),
+                line.product,
+                line.subscription_id or None,
+                line.price_id or None,
+                line.supply_from,
+                line.supply_to,
+                Jsonb(line.explanation | {"tax": _tax_explanation(invoice)}),
+            )
+            for pk, invoice in zip(ids, invoices, strict=True)
+            for position, line in enumerate(invoice.lines, start=1)
+        ),
+    )
+    copy_rows(
+        InvoiceTax,
+        (
+            "invoice_id",
+            "category",
+            "rate",
+            "country",
+            "taxable",
+            "tax",
+            "reason_code",
+            "reason",
+        ),
+        (
+            (
+                pk,
+                group.category,
+                group.rate,
+                invoice.decision.rate_country or "",
+                group.taxable,
+                group.tax,
+                invoice.decision.reason_code,
+                invoice.decision.reason,
+            )
+            for pk, invoice in zip(ids, invoices, strict=True)
+            for group in invoice.figures.groups
+        ),
+    )
+    copy_rows(
+        BilledPeriod,
+        ("customer_id", "subscription_id", "price_id", "invoice_id", "period", "voided"),
+        (
+            (
+                invoice.customer_id,
+                line.subscription_id,
+                line.price_id,
+                pk,
+                f"[{line.supply_from},{line.supply_to})",
+                False,
+            )
+            for pk, invoice in zip(ids, invoices, strict=True)
+            for line in invoice.lines
+            if line.subscription_id
+        ),
+    )
+    return ids
+
+
+def _tax_explanation(invoice: Composed) -> dict[str, str]:
+    return {
+        "category": invoice.decision.category,
+        "rate": str(invoice.rate),
+        "country": invoice.decision.rate_country or "",
+        "reason": invoice.decision.reason_text,
+        "reason_code": invoice.decision.reason_code,
+    }
+
+
+@transaction.atomic
+def draft_sale(
+    *,
+    customer_id: int,
+    lines: Sequence[Line],
+    issue_on: date,
+    key: str,
+    created_by_id: int | None = None,
+) -> int:
+    """Draft an invoice of one-off lines, such as credit packs; the same key gives back the same.
+
+    Raises MissingData when no VAT rate is known.
+    """
+    customer = Customer.objects.select_related("legal_entity").get(pk=customer_id)
+    standing = Invoice.objects.filter(key=f"{key}:{customer_id}").values_list("pk", flat=True)
+    if standing:
+        return standing[0]
+    try:
+        invoice = _composed(
+            customer, customer.legal_entity, lines, rates=_rates(), issue_on=issue_on
+        )
+    except Parked as parked:
+        raise MissingData(str(parked)) from parked
+    return _write_drafts(
+        [invoice],
+        legal_entity_id=customer.legal_entity_id,
+        issue_on=issue_on,
+        key_prefix=key,
+        run_id=None,
+        created_by_id=created_by_id,
+    )[0]
+
+
+@transaction.atomic
+def approve_many(invoice_ids: Sequence[int], *, approved_by_id: int | None) -> int:
+    """Take drafts through review to approved; returns how many. The maker may not be the checker.
+
+    The database refuses an approver who is the author. No approver means a standing policy:
+    sales of credits that are paid first need no second person.
+    """
+    drafts = Invoice.objects.filter(pk__in=invoice_ids)
+    drafts.filter(state=Invoice.State.DRAFT).update(state=Invoice.State.IN_REVIEW)
+    return drafts.filter(state=Invoice.State.IN_REVIEW).update(
+        state=Invoice.State.APPROVED, approved_by_id=approved_by_id
+    )
+
+
+@transaction.atomic
+def issue_many(
+    invoice_ids: Sequence[int],
+    *,
+    at: datetime,
+    issue_on: date | None = None,
+    actor_id: int | None = None,
+    document_priority: int = 100,
+) -> dict[int, str]:
+    """Number and freeze approved invoices of one seller; returns number by invoice id.
+
+    In one transaction: snapshot, balance, document waiting to be drawn, journal entry and, last
+    and shortest, the numbers from the series row. Already issued ids are passed over, so a repeat
+    adds nothing. `issue_on` back-dates within what the series allows; without it the day is today
+    in the seller's zone.
+    Raises MissingData when a legal particular is missing (nothing is issued then; ask
+    `missing_for_issue` first) and IllegalTransition when an invoice is not approved.
+    """
+    invoices = list(
+        Invoice.objects.select_for_update(of=("self",))
+        .filter(pk__in=invoice_ids)
+        .exclude(state__in=(Invoice.State.ISSUED, Invoice.State.VOID))
+        .select_related("customer", "legal_entity", "run")
+        .order_by("pk")
+    )
+    if not invoices:
+        return {}
+    for invoice in invoices:
+        if invoice.state != Invoice.State.APPROVED:
+            raise IllegalTransition(
+                subject=f"Invoice draft {invoice.pk}", state=invoice.state, target="issued"
+            )
+        missing = missing_for_issue(invoice.customer, invoice.legal_entity)
+        if missing:
+            raise MissingData(missing)
+    entity = invoices[0].legal_entity
+    kinds = {(invoice.legal_entity_id, invoice.kind) for invoice in invoices}
+    if len(kinds) != 1:
+        raise InvariantBroken("one batch issues documents of one seller and one kind")
+    issued_on = _day_of_issue(entity, at, issue_on)
+    lines, groups = _lines_of(invoices), _groups_of(invoices)
+    applied = credits_applied(
+        {i.pk: (i.customer_id, _days_of_use(i, lines[i.pk])) for i in invoices}
+    )
+    terms = {
+        invoice.pk: invoice.customer.payment_terms_days
+        if invoice.customer.payment_terms_days is not None
+        else entity.payment_terms_days
+        for invoice in invoices
+    }
+    due_on = {pk: issued_on + timedelta(days=days) for pk, days in terms.items()}
+    snapshots = [
+        build_snapshot(
+            invoice,
+            entity=entity,
+            customer=invoice.customer,
+            lines=lines[invoice.pk],
+            groups=groups[invoice.pk],
+            issued_on=issued_on,
+            due_on=due_on[invoice.pk],
+            terms_days=terms[invoice.pk],
+            credits=applied.get(invoice.pk),
+        )
+        for invoice in invoices
+    ]
+    copy_rows(
+        InvoiceBalance,
+        ("invoice_id", "customer_id", "currency", "due_on", "due"),
+        ((i.pk, i.customer_id, i.currency, due_on[i.pk], i.payable) for i in invoices),
+    )
+    copy_rows(
+        InvoiceDocument,
+        (
+            "invoice_id",
+            "customer_id",
+            "kind",
+            "state",
+            "priority",
+            "attempts",
+            "reason",
+            "storage_name",
+            "sha256",
+            "template_version",
+        ),
+        (
+            (i.pk, i.customer_id, "pdf", "waiting", document_priority, 0, "", "", "", "")
+            for i in invoices
+        ),
+    )
+    journal.post_many(
+        [
+            journal.Draft(
+                key=f"invoice:{invoice.pk}:issued",
+                recipe="invoice_issued",
+                legal_entity_id=entity.pk,
+                currency=invoice.currency,
+                booked_on=issued_on,
+                customer_id=invoice.customer_id,
+                invoice_id=invoice.pk,
+                legs=books.invoice_issued(
+                    payable=invoice.payable,
+                    lines=[(f"line:{line.pk}", line.net) for line in lines[invoice.pk]],
+                    taxes=[(f"{g.category} {g.rate}", g.tax) for g in groups[invoice.pk]],
+                    rounding=invoice.rounding,
+                    tax_due_on=entity.vat_due,  # type: ignore[arg-type]
+                ),
+            )
+            for invoice in invoices
+            if invoice.payable or invoice.net
+        ]
+    )
+    _audit_issue(invoices, actor_id)
+    numbers = _take_numbers(entity, invoices[0].kind, issued_on, len(invoices))
+    tax_points = {
+        invoice.pk: max(line.tax_point_on for line in lines[invoice.pk]) for invoice in invoices
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE billing_invoice AS invoice
+            SET state = 'issued', series_id = %s, sequence = fresh.sequence,
+                number = fresh.number, issued_on = %s, due_on = fresh.due_on, issued_at = %s,
+                tax_point_on = fresh.tax_point_on,
+                snapshot = fresh.snapshot || jsonb_build_object('number', fresh.number)
+            FROM unnest(%s::bigint[], %s::int[], %s::text[], %s::date[], %s::date[], %s::jsonb[])
+                 AS fresh (id, sequence, number, due_on, tax_point_on, snapshot)
+            WHERE invoice.id = fresh.id
+            """,
+            [
+                numbers.series_id,
+                issued_on,
+                at,
+                [i.pk for i in invoices],
+                numbers.sequences,
+                numbers.texts,
+                [due_on[i.pk] for i in invoices],
+                [tax_points[i.pk] for i in invoices],
+                [Jsonb(snapshot) for snapshot in snapshots],
+            ],
+        )
+        if cursor.rowcount != len(invoices):
+            raise InvariantBroken(f"{cursor.rowcount} of {len(invoices)} invoices took a number")
+    return dict(zip([i.pk for i in invoices], numbers.texts, strict=True))
+
+
+def missing_for_issue(customer: Customer, entity: LegalEntity) -> str:
+    """What the law wants on the document and the data lacks, as a sentence; empty when complete."""
+    wanted = (
+        (customer.name, "the customer's name"),
+        (customer.street, "the customer's street"),
+        (customer.city, "the customer's town"),
+        (customer.country, "the customer's country"),
+        (entity.legal_name, "the seller's legal name"),
+        (entity.street, "the seller's street"),
+        (entity.city, "the seller's town"),
+        (entity.country, "the seller's country"),
+        (entity.vat_id, "the seller's VAT ID"),
+    )
+    missing = [name for value, name in wanted if not value.strip()]
+    if not missing:
+        return ""
+    return f"Fill in {', '.join(missing)} first; an invoice must show it by law."
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    series_id: int
+    sequences: list[int]
+    texts: list[str]
+
+
+def _take_numbers(entity: LegalEntity, kind: str, issued_on: date, count: int) -> _Numbers:
+    """Take `count` numbers from the series row, locked until commit: gapless, dates monotone."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO billing_numberseries AS series
+                (legal_entity_id, kind, year, pattern, next_number, last_issued_on)
+            VALUES (%s, %s, %s, %s, 1 + %s, %s)
+            ON CONFLICT (legal_entity_id, kind, year) DO UPDATE
+            SET next_number = series.next_number + %s, last_issued_on = excluded.last_issued_on
+            RETURNING id, next_number - %s, pattern
+            """,
+            [
+                entity.pk,
+                kind,
+                issued_on.year,
+                NumberSeries._meta.get_field("pattern").get_default(),
+                count,
+                issued_on,
+                count,
+                count,
+            ],
+        )
+        series_id, first, pattern = cursor.fetchone()
+    sequences = list(range(first, first + count))
+    prefix = entity.code if kind == Invoice.Kind.INVOICE else f"{entity.code}-CN"
+    return _Numbers(
+        series_id,
+        sequences,
+        [pattern.format(prefix=prefix, year=issued_on.year, n=n) for n in sequences],
+    )
+
+
+def _day_of_issue(entity: LegalEntity, at: datetime, issue_on: date | None) -> date:
+    today = at.astimezone(ZoneInfo(entity.time_zone)).date()
+    if issue_on is None:
+        return today
+    if issue_on > today:
+        raise MissingData(f"An invoice cannot be dated in the future ({issue_on}).")
+    return issue_on
+
+
+def _lines_of(invoices: Iterable[Invoice]) -> Mapping[int, list[InvoiceLine]]:
+    found: dict[int, list[InvoiceLine]] = defaultdict(list)
+    for line in InvoiceLine.objects.filter(invoice_id__in=[i.pk for i in invoices]).order_by(
+        "invoice_id", "position"
+    ):
+        found[line.invoice_id].append(line)
+    return found
+
+
+def _groups_of(invoices: Iterable[Invoice]) -> Mapping[int, list[InvoiceTax]]:
+    found: dict[int, list[InvoiceTax]] = defaultdict(list)
+    for group in InvoiceTax.objects.filter(invoice_id__in=[i.pk for i in invoices]).order_by(
+        "invoice_id", "category", "-rate"
+    ):
+        found[group.invoice_id].append(group)
+    return found
+
+
+def _days_of_use(invoice: Invoice, lines: Sequence[InvoiceLine]) -> Span | None:
+    """The days whose credits the annex shows: those of the run, else of the overage billed."""
+    if invoice.run is not None:
+        return Span(invoice.run.period.lower, invoice.run.period.upper)
+    used = [line for line in lines if line.explanation.get("role") == "overage"]
+    if not used:
+        return None
+    return Span(min(x.supply_from for x in used), max(x.supply_to for x in used))
+
+
+def _audit_issue(invoices: Sequence[Invoice], actor_id: int | None) -> None:
+    copy_rows(
+        AuditEvent,
+        (
+            "customer_id",
+            "actor_id",
+            "action",
+            "subject",
+            "reason",
+            "request_id",
+            "before",
+            "after",
+        ),
+        (
+            (
+                invoice.customer_id,
+                actor_id,
+                "invoice issued",
+                f"invoice:{invoice.pk}",
+                "",
+                "",
+                Jsonb({"state": "approved"}),
+                Jsonb({"state": "issued", "payable": str(invoice.payable)}),
+            )
+            for invoice in invoices
+        ),
+    )

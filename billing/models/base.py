@@ -1,0 +1,20 @@
+"""The two classes of tables whose rows the application may not rewrite (design: two books)."""
+
+from django.db import models
+
+
+class AppendOnly(models.Model):
+    """Rows are written once. The database refuses UPDATE, DELETE and TRUNCATE on these tables.
+
+    Their foreign keys are PROTECT, because a row here must outlive whatever it points at.
+    """
+
+    class Meta:
+        abstract = True
+
+
+class DoorsOnly(models.Model):
+    """Rows are written by the ledger's SQL doors only; the application role may only read them."""
+
+    class Meta:
+        abstract = True

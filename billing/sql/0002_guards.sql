@@ -1,0 +1,346 @@
+-- What must never be false, whoever writes: append-only rows, issued invoices, balanced entries,
+-- one customer per family of rows. Triggers are ENABLE ALWAYS, so replica mode does not skip them.
+
+-- Rows of append-only tables are never changed. The one way out is the removal of demonstration
+-- data, a function that runs as the owner of the tables (0005_demo).
+CREATE FUNCTION billing_removing_demo() RETURNS boolean LANGUAGE sql STABLE
+SET search_path = pg_catalog, public AS $$
+  SELECT coalesce(current_setting('keter.removing_demo', true), '') = 'on'
+     AND current_user = (SELECT pg_get_userbyid(relowner) FROM pg_class
+                         WHERE oid = 'public.billing_legalentity'::regclass)
+$$;
+
+CREATE FUNCTION billing_append_only() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public AS $$
+BEGIN
+  IF TG_OP = 'DELETE' AND public.billing_removing_demo() THEN
+    RETURN OLD;
+  END IF;
+  RAISE EXCEPTION '% is append-only: a mistake is corrected by a new row', TG_TABLE_NAME
+    USING ERRCODE = 'restrict_violation';
+END $$;
+
+CREATE FUNCTION billing_no_truncate() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public AS $$
+BEGIN
+  RAISE EXCEPTION '% keeps its history and cannot be truncated', TG_TABLE_NAME
+    USING ERRCODE = 'restrict_violation';
+END $$;
+
+DO $$
+DECLARE
+  name text;
+BEGIN
+  FOREACH name IN ARRAY ARRAY[
+    'billing_usageevent', 'billing_charge', 'billing_journalentry', 'billing_posting',
+    'billing_payment', 'billing_allocation', 'billing_documentaccess',
+    'billing_approvaldecision', 'billing_auditevent'
+  ] LOOP
+    EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON %I
+                    FOR EACH ROW EXECUTE FUNCTION billing_append_only()', name);
+    EXECUTE format('ALTER TABLE %I ENABLE ALWAYS TRIGGER append_only', name);
+  END LOOP;
+  FOREACH name IN ARRAY ARRAY[
+    'billing_usageevent', 'billing_charge', 'billing_journalentry', 'billing_posting',
+    'billing_payment', 'billing_allocation', 'billing_documentaccess',
+    'billing_approvaldecision', 'billing_auditevent',
+    'billing_invoice', 'billing_invoiceline', 'billing_invoicetax', 'billing_invoicedocument',
+    'billing_invoicebalance', 'billing_numberseries', 'billing_billedperiod'
+  ] LOOP
+    EXECUTE format('CREATE TRIGGER no_truncate BEFORE TRUNCATE ON %I
+                    FOR EACH STATEMENT EXECUTE FUNCTION billing_no_truncate()', name);
+    EXECUTE format('ALTER TABLE %I ENABLE ALWAYS TRIGGER no_truncate', name);
+  END LOOP;
+END $$;
+
+-- Invoices: changes only while draft, in review or approved; afterwards only issued -> void.
+CREATE FUNCTION billing_invoice_guard() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public AS $$
+DECLARE
+  sums record;
+BEGIN
+  IF TG_OP = 'DELETE' THEN
+    IF OLD.state IN ('issued', 'void') AND NOT public.billing_removing_demo() THEN
+      RAISE EXCEPTION 'invoice % is issued and cannot be deleted', OLD.number
+        USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN OLD;
+  END IF;
+  IF TG_OP = 'INSERT' THEN
+    IF NEW.state <> 'draft' THEN
+      RAISE EXCEPTION 'an invoice starts as a draft' USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NEW;
+  END IF;
+  IF OLD.state IN ('issued', 'void') THEN
+    IF OLD.state = 'issued' AND NEW.state = 'void'
+       AND to_jsonb(NEW) - 'state' = to_jsonb(OLD) - 'state' THEN
+      RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'invoice % is issued and cannot be changed', OLD.number
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  IF NEW.state = 'void' THEN
+    RAISE EXCEPTION 'a draft is deleted, not voided' USING ERRCODE = 'restrict_violation';
+  END IF;
+  IF (NEW.customer_id, NEW.legal_entity_id, NEW.currency, NEW.kind)
+     IS DISTINCT FROM (OLD.customer_id, OLD.legal_entity_id, OLD.currency, OLD.kind) THEN
+    RAISE EXCEPTION 'an invoice keeps its customer, seller, currency and kind'
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  IF NEW.state = 'issued' THEN
+    IF OLD.state <> 'approved' THEN
+      RAISE EXCEPTION 'invoice % is % and must be approved before it is issued', OLD.id, OLD.state
+        USING ERRCODE = 'restrict_violation';
+    END IF;
+    SELECT (SELECT coalesce(sum(l.net), 0) FROM billing_invoiceline l WHERE l.invoice_id = NEW.id) AS lines,
+           coalesce(sum(t.taxable), 0) AS taxable, coalesce(sum(t.tax), 0) AS tax
+      INTO sums FROM billing_invoicetax t WHERE t.invoice_id = NEW.id;
+    IF sums.lines <> NEW.net OR sums.taxable <> NEW.net OR sums.tax <> NEW.tax THEN
+      RAISE EXCEPTION 'invoice % does not add up: lines %, taxable %, net %, tax % against %',
+        NEW.id, sums.lines, sums.taxable, NEW.net, sums.tax, NEW.tax
+        USING ERRCODE = 'check_violation';
+    END IF;
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER invoice_guard BEFORE INSERT OR UPDATE OR DELETE ON billing_invoice
+  FOR EACH ROW EXECUTE FUNCTION billing_invoice_guard();
+ALTER TABLE billing_invoice ENABLE ALWAYS TRIGGER invoice_guard;
+
+CREATE FUNCTION billing_invoice_part_guard() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public AS $$
+DECLARE
+  touched bigint := CASE WHEN TG_OP = 'DELETE' THEN OLD.invoice_id ELSE NEW.invoice_id END;
+  state_now text;
+BEGIN
+  IF TG_OP = 'UPDATE' AND NEW.invoice_id <> OLD.invoice_id THEN
+    RAISE EXCEPTION 'a line stays on its invoice' USING ERRCODE = 'restrict_violation';
+  END IF;
+  SELECT state INTO state_now FROM billing_invoice WHERE id = touched;
+  IF state_now IN ('issued', 'void') AND NOT (TG_OP = 'DELETE' AND public.billing_removing_demo()) THEN
+    RAISE EXCEPTION 'invoice % is issued; its lines and tax cannot be changed', touched
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
+END $$;
+CREATE TRIGGER line_guard BEFORE INSERT OR UPDATE OR DELETE ON billing_invoiceline
+  FOR EACH ROW EXECUTE FUNCTION billing_invoice_part_guard();
+CREATE TRIGGER tax_guard BEFORE INSERT OR UPDATE OR DELETE ON billing_invoicetax
+  FOR EACH ROW EXECUTE FUNCTION billing_invoice_part_guard();
+ALTER TABLE billing_invoiceline ENABLE ALWAYS TRIGGER line_guard;
+ALTER TABLE billing_invoicetax ENABLE ALWAYS TRIGGER tax_guard;
+
+-- A rendered file is set once.
+CREATE FUNCTION billing_document_guard() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public AS $$
+BEGIN
+  IF TG_OP = 'DELETE' THEN
+    IF public.billing_removing_demo() THEN RETURN OLD; END IF;
+    RAISE EXCEPTION 'a document is kept' USING ERRCODE = 'restrict_violation';
+  END IF;
+  IF OLD.state = 'ready' THEN
+    RAISE EXCEPTION 'document % is made; its file is set once', OLD.id
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER document_guard BEFORE UPDATE OR DELETE ON billing_invoicedocument
+  FOR EACH ROW EXECUTE FUNCTION billing_document_guard();
+ALTER TABLE billing_invoicedocument ENABLE ALWAYS TRIGGER document_guard;
+
+-- Numbers run on: the counter never goes back, the date never before the last one.
+CREATE FUNCTION billing_series_guard() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public AS $$
+BEGIN
+  IF TG_OP = 'DELETE' THEN
+    IF OLD.next_number = 1 OR public.billing_removing_demo() THEN RETURN OLD; END IF;
+    RAISE EXCEPTION 'series % has given numbers and is kept', OLD.id
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  IF NEW.next_number < OLD.next_number OR NEW.last_issued_on < OLD.last_issued_on
+     OR (NEW.legal_entity_id, NEW.kind, NEW.year)
+        IS DISTINCT FROM (OLD.legal_entity_id, OLD.kind, OLD.year) THEN
+    RAISE EXCEPTION 'numbers and dates of series % only run forward (last date %)',
+      OLD.id, OLD.last_issued_on USING ERRCODE = 'restrict_violation';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER series_guard BEFORE UPDATE OR DELETE ON billing_numberseries
+  FOR EACH ROW EXECUTE FUNCTION billing_series_guard();
+ALTER TABLE billing_numberseries ENABLE ALWAYS TRIGGER series_guard;
+
+-- A journal entry balances when its transaction commits, and never gains a posting later.
+CREATE FUNCTION billing_entry_balances() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public AS $$
+DECLARE
+  touched bigint := CASE TG_TABLE_NAME WHEN 'billing_posting' THEN (to_jsonb(NEW)->>'entry_id')::bigint
+                                       ELSE NEW.id END;
+  total numeric;
+  rows_found bigint;
+BEGIN
+  SELECT coalesce(sum(amount), 0), count(*) INTO total, rows_found
+    FROM billing_posting WHERE entry_id = touched;
+  IF total <> 0 OR rows_found < 2 THEN
+    RAISE EXCEPTION 'journal entry % does not balance: % over % postings', touched, total, rows_found
+      USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER entry_balances AFTER INSERT ON billing_journalentry
+  DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION billing_entry_balances();
+CREATE CONSTRAINT TRIGGER posting_balances AFTER INSERT ON billing_posting
+  DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION billing_entry_balances();
+ALTER TABLE billing_journalentry ENABLE ALWAYS TRIGGER entry_balances;
+ALTER TABLE billing_posting ENABLE ALWAYS TRIGGER posting_balances;
+
+-- An allocation stays within its payment and in one currency.
+CREATE FUNCTION billing_allocation_guard() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public AS $$
+DECLARE
+  paid record;
+  billed record;
+  used numeric;
+BEGIN
+  SELECT currency, amount INTO paid FROM billing_payment WHERE id = NEW.payment_id;
+  SELECT currency, state INTO billed FROM billing_invoice WHERE id = NEW.invoice_id;
+  IF paid.currency <> billed.currency THEN
+    RAISE EXCEPTION 'a payment in % cannot pay an invoice in %', paid.currency, billed.currency
+      USING ERRCODE = 'check_violation';
+  END IF;
+  IF billed.state <> 'issued' THEN
+    RAISE EXCEPTION 'only an issued invoice can be paid' USING ERRCODE = 'check_violation';
+  END IF;
+  SELECT coalesce(sum(amount), 0) INTO used FROM billing_allocation WHERE payment_id = NEW.payment_id;
+  IF used + NEW.amount > paid.amount OR used + NEW.amount < 0 THEN
+    RAISE EXCEPTION 'payment % of % is already used for %', NEW.payment_id, paid.amount, used
+      USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER allocation_guard BEFORE INSERT ON billing_allocation
+  FOR EACH ROW EXECUTE FUNCTION billing_allocation_guard();
+ALTER TABLE billing_allocation ENABLE ALWAYS TRIGGER allocation_guard;
+
+-- Published terms are frozen: only the state of a version moves on, its prices not at all.
+CREATE FUNCTION billing_plan_version_guard() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public AS $$
+BEGIN
+  IF OLD.state <> 'draft' THEN
+    IF TG_OP = 'DELETE' THEN
+      IF public.billing_removing_demo() THEN RETURN OLD; END IF;
+      RAISE EXCEPTION 'a published plan version is kept' USING ERRCODE = 'restrict_violation';
+    END IF;
+    IF to_jsonb(NEW) - 'state' <> to_jsonb(OLD) - 'state' OR NEW.state = 'draft' THEN
+      RAISE EXCEPTION 'version % is published; make a new version instead', OLD.number
+        USING ERRCODE = 'restrict_violation';
+    END IF;
+  END IF;
+  RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
+END $$;
+CREATE TRIGGER plan_version_guard BEFORE UPDATE OR DELETE ON billing_planversion
+  FOR EACH ROW EXECUTE FUNCTION billing_plan_version_guard();
+ALTER TABLE billing_planversion ENABLE ALWAYS TRIGGER plan_version_guard;
+
+CREATE FUNCTION billing_price_guard() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public AS $$
+BEGIN
+  IF TG_OP = 'DELETE' AND public.billing_removing_demo() THEN RETURN OLD; END IF;
+  IF EXISTS (
+    SELECT 1 FROM billing_planversion v
+    WHERE v.state <> 'draft'
+      AND v.id IN (CASE WHEN TG_OP <> 'INSERT' THEN OLD.plan_version_id END,
+                   CASE WHEN TG_OP <> 'DELETE' THEN NEW.plan_version_id END)
+  ) THEN
+    RAISE EXCEPTION 'this price belongs to a published version; make a new version instead'
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
+END $$;
+CREATE TRIGGER price_guard BEFORE INSERT OR UPDATE OR DELETE ON billing_price
+  FOR EACH ROW EXECUTE FUNCTION billing_price_guard();
+ALTER TABLE billing_price ENABLE ALWAYS TRIGGER price_guard;
+
+-- A seller never turns into demonstration data, nor the reverse; a customer keeps its seller.
+CREATE FUNCTION billing_entity_guard() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public AS $$
+BEGIN
+  IF NEW.is_demo <> OLD.is_demo THEN
+    RAISE EXCEPTION 'real and demonstration data are never turned into each other'
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER entity_guard BEFORE UPDATE ON billing_legalentity
+  FOR EACH ROW EXECUTE FUNCTION billing_entity_guard();
+ALTER TABLE billing_legalentity ENABLE ALWAYS TRIGGER entity_guard;
+
+CREATE FUNCTION billing_customer_guard() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public AS $$
+BEGIN
+  IF NEW.legal_entity_id <> OLD.legal_entity_id THEN
+    RAISE EXCEPTION 'a customer keeps its seller' USING ERRCODE = 'restrict_violation';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER customer_guard BEFORE UPDATE ON billing_customer
+  FOR EACH ROW EXECUTE FUNCTION billing_customer_guard();
+ALTER TABLE billing_customer ENABLE ALWAYS TRIGGER customer_guard;
+
+-- Maker and checker are two people.
+CREATE FUNCTION billing_decision_guard() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public AS $$
+BEGIN
+  IF EXISTS (SELECT 1 FROM billing_approval
+             WHERE id = NEW.approval_id AND requested_by_id = NEW.decided_by_id) THEN
+    RAISE EXCEPTION 'nobody decides on their own request' USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER decision_guard BEFORE INSERT ON billing_approvaldecision
+  FOR EACH ROW EXECUTE FUNCTION billing_decision_guard();
+ALTER TABLE billing_approvaldecision ENABLE ALWAYS TRIGGER decision_guard;
+
+-- One customer per family of rows (L22): a child names its parent's customer.
+ALTER TABLE billing_invoice ADD CONSTRAINT invoice_of_customer UNIQUE (customer_id, id);
+ALTER TABLE billing_subscription ADD CONSTRAINT subscription_of_customer UNIQUE (customer_id, id);
+ALTER TABLE billing_project ADD CONSTRAINT project_of_customer UNIQUE (customer_id, id);
+ALTER TABLE billing_payment ADD CONSTRAINT payment_of_customer UNIQUE (customer_id, id);
+ALTER TABLE billing_usageevent ADD CONSTRAINT usage_of_customer UNIQUE (customer_id, id);
+ALTER TABLE billing_customer ADD CONSTRAINT customer_of_entity UNIQUE (legal_entity_id, id);
+ALTER TABLE billing_numberseries ADD CONSTRAINT series_of_entity UNIQUE (legal_entity_id, id);
+
+ALTER TABLE billing_subscription ADD CONSTRAINT subscription_project_same_customer
+  FOREIGN KEY (customer_id, project_id) REFERENCES billing_project (customer_id, id);
+ALTER TABLE billing_usageevent ADD CONSTRAINT usage_subscription_same_customer
+  FOREIGN KEY (customer_id, subscription_id) REFERENCES billing_subscription (customer_id, id);
+ALTER TABLE billing_usageevent ADD CONSTRAINT usage_project_same_customer
+  FOREIGN KEY (customer_id, project_id) REFERENCES billing_project (customer_id, id);
+ALTER TABLE billing_charge ADD CONSTRAINT charge_subscription_same_customer
+  FOREIGN KEY (customer_id, subscription_id) REFERENCES billing_subscription (customer_id, id);
+ALTER TABLE billing_charge ADD CONSTRAINT charge_usage_same_customer
+  FOREIGN KEY (customer_id, usage_event_id) REFERENCES billing_usageevent (customer_id, id);
+ALTER TABLE billing_invoice ADD CONSTRAINT invoice_customer_same_entity
+  FOREIGN KEY (legal_entity_id, customer_id) REFERENCES billing_customer (legal_entity_id, id);
+ALTER TABLE billing_invoice ADD CONSTRAINT invoice_series_same_entity
+  FOREIGN KEY (legal_entity_id, series_id) REFERENCES billing_numberseries (legal_entity_id, id);
+ALTER TABLE billing_invoiceline ADD CONSTRAINT line_invoice_same_customer
+  FOREIGN KEY (customer_id, invoice_id) REFERENCES billing_invoice (customer_id, id);
+ALTER TABLE billing_invoiceline ADD CONSTRAINT line_subscription_same_customer
+  FOREIGN KEY (customer_id, subscription_id) REFERENCES billing_subscription (customer_id, id);
+ALTER TABLE billing_invoicebalance ADD CONSTRAINT balance_invoice_same_customer
+  FOREIGN KEY (customer_id, invoice_id) REFERENCES billing_invoice (customer_id, id);
+ALTER TABLE billing_invoicedocument ADD CONSTRAINT document_invoice_same_customer
+  FOREIGN KEY (customer_id, invoice_id) REFERENCES billing_invoice (customer_id, id);
+ALTER TABLE billing_billedperiod ADD CONSTRAINT period_subscription_same_customer
+  FOREIGN KEY (customer_id, subscription_id) REFERENCES billing_subscription (customer_id, id);
+ALTER TABLE billing_billedperiod ADD CONSTRAINT period_invoice_same_customer
+  FOREIGN KEY (customer_id, invoice_id) REFERENCES billing_invoice (customer_id, id);
+ALTER TABLE billing_payment ADD CONSTRAINT payment_customer_same_entity
+  FOREIGN KEY (legal_entity_id, customer_id) REFERENCES billing_customer (legal_entity_id, id);
+ALTER TABLE billing_allocation ADD CONSTRAINT allocation_payment_same_customer
+  FOREIGN KEY (customer_id, payment_id) REFERENCES billing_payment (customer_id, id);
+ALTER TABLE billing_allocation ADD CONSTRAINT allocation_invoice_same_customer
+  FOREIGN KEY (customer_id, invoice_id) REFERENCES billing_invoice (customer_id, id);
+ALTER TABLE billing_runitem ADD CONSTRAINT run_item_invoice_same_customer
+  FOREIGN KEY (customer_id, invoice_id) REFERENCES billing_invoice (customer_id, id);
