@@ -1,9 +1,14 @@
 """The Celery application. Rows in PostgreSQL are the queue; a message is only a nudge."""
 
 import os
+import signal
 import warnings
+from typing import Any
 
 from celery import Celery
+from celery.signals import worker_process_init
+
+from config.embedded.launch import die_with_parent
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -13,3 +18,9 @@ warnings.filterwarnings("ignore", message="You're running the worker with superu
 app = Celery("keter")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@worker_process_init.connect
+def _die_with_the_worker(**kwargs: Any) -> None:
+    """A pool process without its worker would keep a task nobody can time out."""
+    die_with_parent(os.getppid(), signal.SIGKILL)

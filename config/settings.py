@@ -160,6 +160,8 @@ DATABASE_IDLE_TIMEOUT = env.str("DATABASE_IDLE_TIMEOUT", default="60s")
 DATABASE_URL = env.str("DATABASE_URL", default="")
 DATABASE_OWNER_URL = env.str("DATABASE_OWNER_URL", default="")
 DATABASE_IS_EMBEDDED = not DATABASE_URL
+if DATABASE_OWNER_URL and DATABASE_IS_EMBEDDED:
+    raise ImproperlyConfigured("DATABASE_OWNER_URL is set and DATABASE_URL is not: set both.")
 
 
 def _database(url: str, role: str) -> dict[str, Any]:
@@ -240,8 +242,16 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(STATE_DIR / "beat-schedule")
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "heartbeat": {"task": "billing.heartbeat", "schedule": 20.0, "options": {"expires": 60}},
     "run_due": {"task": "billing.run_due", "schedule": 15.0, "options": {"expires": 30}},
-    "render_missing": {"task": "billing.render_missing", "schedule": 30.0, "options": {"expires": 60}},
-    "sweep_credits": {"task": "billing.sweep_credits", "schedule": 60.0, "options": {"expires": 120}},
+    "render_missing": {
+        "task": "billing.render_missing",
+        "schedule": 30.0,
+        "options": {"expires": 60},
+    },
+    "sweep_credits": {
+        "task": "billing.sweep_credits",
+        "schedule": 60.0,
+        "options": {"expires": 120},
+    },
 }
 
 # --- What `manage.py serve` runs --------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Become a service: tie this process to its supervisor, put off root if asked, then exec.
 
-Run as a script by `config.embedded.process`, never imported by the site: a fresh interpreter may
-safely do between fork and exec what a threaded supervisor may not. Standard library only.
+Run as a script by `config.embedded.process`: a fresh interpreter may safely do between fork and
+exec what a threaded supervisor may not. Standard library only.
 
 Usage: launch.py PARENT_PID SIGNAL AS COMMAND [ARGUMENT...]
 SIGNAL is what the service gets when the supervisor dies, however it dies. AS is one of
@@ -40,11 +40,16 @@ def main() -> None:
         print(f"cannot run as {identity}: {error}", file=sys.stderr)
         os._exit(EXIT_CANNOT_CHANGE_USER)
     # After the identity: the kernel forgets this wish when credentials change.
+    die_with_parent(parent, signal_number)
+    os.execv(command[0], command)  # noqa: S606 (a list, no shell)
+
+
+def die_with_parent(parent: int, signal_number: int) -> None:
+    """Have the kernel send us `signal_number` when process `parent` ends, however it ends."""
     if hasattr(ctypes.CDLL(None), "prctl"):
         _prctl(PR_SET_PDEATHSIG, signal_number)
     if os.getppid() != parent:
         os._exit(EXIT_PARENT_GONE)
-    os.execv(command[0], command)  # noqa: S606 (a list, no shell)
 
 
 def change_identity(identity: str) -> None:

@@ -18,7 +18,7 @@ class Child:
     """A long-running command in its own session, with its output handed on line by line.
 
     The terminal's Ctrl-C reaches only the supervisor, which stops its children in order. When the
-    supervisor dies, even by kill -9, the kernel sends the child its stop signal.
+    supervisor dies, even by kill -9, the kernel sends the child a signal.
     Start children from the main thread: the kernel watches the thread that forked.
     """
 
@@ -29,6 +29,7 @@ class Child:
         *,
         stop_signal: signal.Signals = signal.SIGTERM,
         grace: float = 20.0,
+        orphan_signal: signal.Signals | None = None,
         identity: str = "self",
         environment: Mapping[str, str] | None = None,
         directory: Path | None = None,
@@ -39,6 +40,7 @@ class Child:
         """Describe the child; nothing is started.
 
         stop_signal, grace: how to ask it to stop, and how many seconds it gets.
+        orphan_signal: what the kernel sends when we die; the stop signal unless told otherwise.
         identity: see launch.py. environment: the whole environment; None hands on ours.
         on_line(name, text) receives its output; without it the output goes to the file `log`.
         pass_fds: open files it inherits, a listening socket for one.
@@ -47,6 +49,7 @@ class Child:
         self.command = list(command)
         self.stop_signal = stop_signal
         self.grace = grace
+        self.orphan_signal = orphan_signal or stop_signal
         self.identity = identity
         self.environment = environment
         self.directory = directory
@@ -71,7 +74,7 @@ class Child:
     def start(self) -> None:
         """Start the command. Does not wait for it to be useful."""
         launcher = [sys.executable, "-I", "-S", str(LAUNCHER)]
-        tie = [str(os.getpid()), str(int(self.stop_signal)), self.identity]
+        tie = [str(os.getpid()), str(int(self.orphan_signal)), self.identity]
         with contextlib.ExitStack() as stack:
             output: int | object = subprocess.PIPE
             if self.on_line is None:

@@ -296,6 +296,8 @@ class Supervisor:
                 *("--without-gossip", "--without-mingle"),
             ],
             grace=25.0,
+            # Without database and broker there is nothing to finish; leases bring the work back.
+            orphan_signal=signal.SIGKILL,
             environment=self._environment(),
             on_line=self._line,
         )
