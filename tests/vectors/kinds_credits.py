@@ -4,10 +4,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from vector_cases import Case
-
 from billing.rules import customer_money
 from billing.rules.money import ZERO, quantize
+from tests.vectors.vector_cases import Case
 
 D = Decimal
 

@@ -3,9 +3,8 @@
 from decimal import Decimal
 from typing import Any
 
-from vector_cases import Case
-
 from billing.rules import credit_notes, receivables
+from tests.vectors.vector_cases import Case
 
 D = Decimal
 EVENTS = {

@@ -3,10 +3,9 @@
 from decimal import Decimal
 from typing import Any
 
-from vector_cases import Case
-
 from billing.rules import pricing
 from billing.rules.money import quantize
+from tests.vectors.vector_cases import Case
 
 D = Decimal
 BEFORE_ROUNDING = "before line rounding"

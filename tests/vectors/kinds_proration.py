@@ -6,11 +6,10 @@ from fractions import Fraction
 from itertools import islice
 from typing import Any
 
-from vector_cases import Case
-
 from billing.rules import changes, periods
 from billing.rules.money import quantize
 from billing.rules.periods import Span
+from tests.vectors.vector_cases import Case
 
 D = Decimal
 FRACTION_PLACES = 9

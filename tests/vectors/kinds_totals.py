@@ -3,11 +3,10 @@
 from decimal import Decimal
 from typing import Any
 
-from vector_cases import Case
-
 from billing.rules import credit_notes, discounts, totals
 from billing.rules.money import ZERO, quantize, split
 from billing.rules.receivables import Balance
+from tests.vectors.vector_cases import Case
 
 D = Decimal
 

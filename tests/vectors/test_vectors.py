@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-from vector_cases import CASES_DIR, Case, differences, read_cases
-from vector_kinds import KINDS, OPTIONS, SUBJECTS
+
+from tests.vectors.vector_cases import CASES_DIR, Case, differences, read_cases
+from tests.vectors.vector_kinds import KINDS, OPTIONS, SUBJECTS
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -6,12 +6,8 @@ No arithmetic happens here; what a kind means is decided in `billing.rules`.
 from collections.abc import Callable
 from typing import Any
 
-import kinds_credits
-import kinds_payments
-import kinds_prices
-import kinds_proration
-import kinds_totals
-from vector_cases import Case
+from tests.vectors import kinds_credits, kinds_payments, kinds_prices, kinds_proration, kinds_totals
+from tests.vectors.vector_cases import Case
 
 Adapter = Callable[[dict[str, Any], Case], dict[str, Any]]
 
