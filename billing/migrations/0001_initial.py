@@ -777,7 +777,6 @@ class Migration(migrations.Migration):
             options={
                 'abstract': False,
                 'indexes': [models.Index(condition=models.Q(('due_at__isnull', False)), fields=['due_at'], name='balance_by_due')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('available__gte', 0), ('available__lt', Decimal('100000000000000'))), name='balance_available_not_negative'), models.CheckConstraint(condition=models.Q(('held__gte', 0), ('held__lt', Decimal('100000000000000'))), name='balance_held_not_negative'), models.CheckConstraint(condition=models.Q(('debt__gte', 0), ('debt__lte', models.F('debt_limit')), ('debt_limit__lt', Decimal('100000000000000'))), name='balance_debt_within_limit'), models.CheckConstraint(condition=models.Q(('next_seq__gte', 1)), name='balance_seq_positive')],
             },
         ),
         migrations.CreateModel(
@@ -843,15 +842,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='ledgerkey',
-            constraint=models.CheckConstraint(condition=models.Q(('covered__gte', 0), ('debt__gte', 0), ('overage__gte', 0)), name='key_amounts_not_negative'),
-        ),
-        migrations.AddConstraint(
-            model_name='ledgerkey',
             constraint=models.CheckConstraint(condition=models.Q(('entry__isnull', False), ('hold__isnull', False), ('overage__gt', 0), _connector='OR'), name='key_has_effect'),
-        ),
-        migrations.AddConstraint(
-            model_name='ledgerpart',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__gt', 0), ('amount__lt', Decimal('100000000000000'))), name='part_amount_positive'),
         ),
         migrations.AddConstraint(
             model_name='customer',
@@ -1023,18 +1014,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='ledgerentry',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__gt', 0), ('amount__lt', Decimal('100000000000000'))), name='entry_amount_positive'),
-        ),
-        migrations.AddConstraint(
-            model_name='ledgerentry',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('kind', 'grant'), ('source', 'issued'), ('target', 'available')), models.Q(('kind', 'spend'), ('source', 'available'), ('target', 'consumed')), models.Q(('kind', 'hold'), ('source', 'available'), ('target', 'held')), models.Q(('kind', 'settle'), ('source', 'held'), ('target', 'consumed')), models.Q(('kind', 'release'), ('source', 'held'), ('target', 'available')), models.Q(('kind', 'expire'), ('source', 'available'), ('target', 'expired')), models.Q(('kind', 'void'), ('source', 'available'), ('target', 'voided')), models.Q(('kind', 'debt'), ('source', 'debt'), ('target', 'consumed')), models.Q(('kind', 'repay'), ('source', 'available'), ('target', 'debt')), models.Q(('kind', 'reverse'), ('source__in', ('consumed', 'expired', 'debt')), ('target__in', ('available', 'debt'))), _connector='OR'), name='entry_buckets_fit_kind'),
-        ),
-        migrations.AddConstraint(
-            model_name='ledgerentry',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('actor', ''), _negated=True), models.Q(('request_id', ''), _negated=True)), name='entry_names_its_actor'),
-        ),
-        migrations.AddConstraint(
-            model_name='ledgerentry',
             constraint=models.UniqueConstraint(fields=('customer', 'seq'), name='entry_seq_once'),
         ),
         migrations.AddConstraint(
@@ -1084,26 +1063,6 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='creditgrant',
             index=models.Index(condition=models.Q(('subscription__isnull', False)), fields=['subscription', 'effective_at'], name='grant_by_subscription'),
-        ),
-        migrations.AddConstraint(
-            model_name='creditgrant',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__gt', 0), ('amount__lt', Decimal('100000000000000'))), name='grant_amount_positive'),
-        ),
-        migrations.AddConstraint(
-            model_name='creditgrant',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__gte', models.F('remaining')), ('held__gte', 0), ('remaining__gte', models.F('held'))), name='grant_held_within_remaining'),
-        ),
-        migrations.AddConstraint(
-            model_name='creditgrant',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('is_open', True), ('remaining__gt', 0)), models.Q(('is_open', False), ('remaining', 0)), _connector='OR'), name='grant_open_while_remaining'),
-        ),
-        migrations.AddConstraint(
-            model_name='creditgrant',
-            constraint=models.CheckConstraint(condition=models.Q(('expires_at__isnull', True), ('expires_at__gt', models.F('effective_at')), _connector='OR'), name='grant_expires_after_start'),
-        ),
-        migrations.AddConstraint(
-            model_name='creditgrant',
-            constraint=models.CheckConstraint(condition=models.Q(('cost_total__gte', 0), ('cost_total__lt', Decimal('1000000000000000')), models.Q(('cost_total', 0), models.Q(('currency', ''), _negated=True), _connector='OR')), name='grant_cost_has_currency'),
         ),
         migrations.AddConstraint(
             model_name='creditgrant',

@@ -1,3 +1,7 @@
+ALTER TABLE billing_ledgerpart DROP CONSTRAINT part_is_positive;
+ALTER TABLE billing_ledgerentry DROP CONSTRAINT entry_is_sound;
+ALTER TABLE billing_creditgrant DROP CONSTRAINT grant_is_sound;
+ALTER TABLE billing_creditbalance DROP CONSTRAINT balance_is_sound;
 DO $$
 DECLARE
   door regprocedure;
@@ -23,7 +27,6 @@ DROP TRIGGER no_truncate ON billing_ledgerkey;
 DROP TRIGGER no_truncate ON billing_creditbalance;
 DROP TRIGGER no_truncate ON billing_creditgrant;
 DROP TRIGGER no_truncate ON billing_hold;
-ALTER TABLE billing_ledgerkey DROP CONSTRAINT key_balance;
 ALTER TABLE billing_ledgerkey DROP CONSTRAINT key_hold_same_customer;
 ALTER TABLE billing_ledgerkey DROP CONSTRAINT key_entry_same_customer;
 ALTER TABLE billing_ledgerpart DROP CONSTRAINT part_grant_same_customer;
