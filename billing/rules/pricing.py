@@ -287,7 +287,8 @@ def percentage_of_events(
     amount = Fraction(0)
     left = None if free_total is None else Fraction(free_total)
     grants_any = bool(free_events) or left is not None
-    for number, units in enumerate(map(Fraction, events)):
+    for number, event in enumerate(events):
+        units = Fraction(event)
         covered = Fraction(0)
         if grants_any and (not free_events or number < free_events):
             covered = units if left is None else min(units, left)
