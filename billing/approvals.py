@@ -15,7 +15,7 @@ def request(
     customer_id: int | None = None,
     reason: str = "",
 ) -> Approval:
-    """Ask for a decision on `subject`, such as run:12. Asking again gives back the first request."""
+    """Ask for a decision on `subject`, such as run:12:1. Asking again gives the first request."""
     approval, _ = Approval.objects.get_or_create(
         subject=subject,
         defaults={

@@ -235,15 +235,15 @@ class Progress:
 def progress(run_id: int) -> Progress:
     """Counts of a run, its speed over the present step and the time left; two queries."""
     run = InvoiceRun.objects.get(pk=run_id)
-    Item = RunItem.State
+    item = RunItem.State
     counts = RunItem.objects.filter(run_id=run_id).aggregate(
         customers=Count("pk"),
         **{
             state.value: Count("pk", filter=Q(state=state))
-            for state in (Item.WAITING, Item.DRAFTED, Item.ISSUED, Item.NOTHING, Item.PARKED)
+            for state in (item.WAITING, item.DRAFTED, item.ISSUED, item.NOTHING, item.PARKED)
         },
-        first=Min("updated_at", filter=~Q(state=Item.WAITING)),
-        last=Max("updated_at", filter=~Q(state=Item.WAITING)),
+        first=Min("updated_at", filter=~Q(state=item.WAITING)),
+        last=Max("updated_at", filter=~Q(state=item.WAITING)),
     )
     documents = InvoiceDocument.objects.filter(invoice__run_id=run_id).aggregate(
         documents=Count("pk"),
@@ -301,7 +301,7 @@ def _work(
     try:
         with transaction.atomic():
             act(run, _still_ours(claimed, state), at)
-    except Exception as failure:
+    except Exception as failure:  # noqa: BLE001 - one bad customer never stops a run
         if len(claimed) == 1:
             _park(claimed[0], failure)
             return True
@@ -310,7 +310,7 @@ def _work(
             try:
                 with transaction.atomic():
                     act(run, _still_ours([item_id], state), at)
-            except Exception as single:
+            except Exception as single:  # noqa: BLE001 - set aside with its reason
                 _park(item_id, single)
     return True
 
@@ -399,7 +399,7 @@ def _park(item_id: int, failure: Exception) -> None:
     if isinstance(failure, BillingError):
         reason = str(failure)
     else:
-        log.exception("run item %s failed", item_id, exc_info=failure)
+        log.error("run item %s failed", item_id, exc_info=failure)
         reason = f"It could not be worked on ({type(failure).__name__}); the log has the details."
     RunItem.objects.filter(pk=item_id).update(
         state=RunItem.State.PARKED, reason=reason[:300], lease_until=None

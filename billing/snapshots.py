@@ -14,7 +14,7 @@ from billing.rules.money import ZERO, plain
 from billing.rules.periods import Span
 
 SCHEMA: Final = 1
-_SELLER: Final = [
+_SELLER: Final = (
     "code",
     "name",
     "legal_name",
@@ -33,8 +33,8 @@ _SELLER: Final = [
     "bank_name",
     "accent",
     "footer",
-]
-_BUYER: Final = [
+)
+_BUYER: Final = (
     "code",
     "name",
     "attention",
@@ -46,7 +46,7 @@ _BUYER: Final = [
     "vat_id",
     "purchase_order",
     "buyer_reference",
-]
+)
 
 
 def build(

@@ -1,6 +1,6 @@
-"""Doors, not rooms: a task calls one function and may run twice. Rows in the database are the queue.
+"""Doors, not rooms: a task calls one function and may run twice.
 
-A message lost by the broker costs one beat, never an invoice.
+Rows in the database are the queue; a message lost by the broker costs one beat, never an invoice.
 """
 
 from datetime import timedelta

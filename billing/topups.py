@@ -79,7 +79,6 @@ def buy_packs(
     )
     granted = ledger.grant(
         customer_id=customer_id,
-        legal_entity_id=customer.legal_entity_id,
         kind="purchased",
         amount=pack.credits * count,
         at=at,

@@ -61,7 +61,9 @@ class Invoice(models.Model):
         NumberSeries, models.PROTECT, null=True, blank=True, related_name="invoices"
     )
     sequence = models.PositiveIntegerField(null=True, blank=True, editable=False)
-    number = models.CharField(max_length=40, null=True, blank=True, editable=False)
+    number = models.CharField(  # noqa: DJ001 - no number before issue; empty text would collide
+        max_length=40, null=True, blank=True, editable=False
+    )
     issued_on = models.DateField(null=True, blank=True)
     due_on = models.DateField(null=True, blank=True)
     supply_from = models.DateField()
@@ -236,7 +238,7 @@ class InvoiceBalance(models.Model):
 
 
 class InvoiceDocument(models.Model):
-    """The rendered file of a snapshot. Rows in state waiting are the queue; the file is set once."""
+    """The rendered file of a snapshot. Waiting rows are the queue; the file is set once."""
 
     class State(models.TextChoices):
         WAITING = "waiting", "waiting"

@@ -1,0 +1,453 @@
+"""Usage files: read as a stream, booked in time order, repeatable, with every refusal listed.
+
+A batch is one transaction: customers that appear, their subscriptions and allowances, packs bought
+on the way, uses and charges stand together or not at all. Reading the same file again adds
+nothing, because each row carries its key. Rows that cannot be read go to a CSV with their reason.
+"""
+
+import csv
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from billing import credits, metering, subscriptions, topups
+from billing.errors import MissingData
+from billing.models import (
+    BilledPeriod,
+    CreditBalance,
+    CreditPack,
+    Customer,
+    LegalEntity,
+    Meter,
+    Subscription,
+    UsageImport,
+)
+from billing.rules.money import ZERO
+from billing.rules.usage_rows import MAPPINGS, FileMapping, Row, RowRefusedError, fingerprint
+
+BATCH: Final = 2000
+HOLD_DAYS: Final = 30
+FIELD_MAX: Final = 10_000  # characters of one field; longer ones are refused, not read
+
+
+@dataclass(frozen=True, slots=True)
+class NewCustomer:
+    """How a customer that a file names for the first time is entered."""
+
+    particulars: Mapping[str, Any]  # fields of Customer
+    plan_version_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What an import may do beside recording use.
+
+    onboard: makes a customer from its number, or None where unknown customers are refused.
+    packs: pack bought automatically, by plan version, when the credits do not suffice.
+    """
+
+    onboard: Callable[[str], NewCustomer] | None = None
+    packs: Mapping[int, CreditPack] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Report:
+    """Counts of an import: every row is in exactly one of known, rejected or an outcome."""
+
+    usage_import_id: int
+    rows: int = 0
+    known: int = 0
+    rejected: int = 0
+    outside: int = 0  # outside the asked time span or customers
+    outcomes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    credits: Decimal = ZERO
+    overage: Decimal = ZERO
+    packs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A row that could be read, with its place in the file."""
+
+    line: int
+    row: Row
+    key: str
+    values: Mapping[str, str]
+
+
+def import_usage(
+    path: Path,
+    *,
+    mapping: str,
+    legal_entity_id: int,
+    as_of: datetime,
+    actor: str,
+    rules: Rules | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    customers: frozenset[str] | None = None,
+    rejected_path: Path | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Report:
+    """Read one file. Rows of one day are booked in the order they happened, days in file order.
+
+    as_of: the instant the file describes; what is under way then is held 30 days longer.
+    since, until: only rows in `[since, until)`. customers: only these customer numbers.
+    Raises MissingData when the file or the mapping cannot be read at all; nothing is written then.
+    """
+    terms = MAPPINGS.get(mapping)
+    if terms is None:
+        raise MissingData(f"There is no mapping “{mapping}”. Use one of {', '.join(MAPPINGS)}.")
+    if not path.is_file():
+        raise MissingData(f"{path} is not a file.")
+    entity = LegalEntity.objects.get(pk=legal_entity_id)
+    meter, _ = Meter.objects.get_or_create(
+        code=terms.meter, defaults={"name": "Image generation", "unit": "units"}
+    )
+    record = UsageImport.objects.create(
+        legal_entity=entity, file_name=path.name, sha256=_sha256(path), mapping=mapping
+    )
+    report = Report(record.pk)
+    reader = _Importer(entity, meter, record, rules or Rules(), report, as_of, actor)
+    with ExitStack() as stack:
+        source = stack.enter_context(path.open(encoding="utf-8-sig", newline=""))
+        rejects = _Rejects(stack, rejected_path)
+        batch: list[_Read] = []
+        try:
+            for item in _rows(source, terms, rejects, report, progress):
+                if not _wanted(item.row, since, until, customers):
+                    report.outside += 1
+                    continue
+                if batch and (
+                    len(batch) >= BATCH
+                    or item.row.occurred_at.date() != batch[-1].row.occurred_at.date()
+                ):
+                    reader.book(batch, rejects)
+                    batch = []
+                batch.append(item)
+            if batch:
+                reader.book(batch, rejects)
+        except BaseException:
+            _finish(record, report, UsageImport.State.STOPPED, rejects)
+            raise
+    _finish(record, report, UsageImport.State.DONE, rejects)
+    return report
+
+
+def _wanted(
+    row: Row,
+    since: datetime | None,
+    until: datetime | None,
+    customers: frozenset[str] | None,
+) -> bool:
+    return (
+        (since is None or row.occurred_at >= since)
+        and (until is None or row.occurred_at < until)
+        and (customers is None or row.customer_code in customers)
+    )
+
+
+def _rows(
+    source: TextIO,
+    terms: FileMapping,
+    rejects: "_Rejects",
+    report: Report,
+    progress: Callable[[int], None],
+) -> Iterator[_Read]:
+    """Read row by row. A key is the row's own, or its sha256 with its ordinal among equals."""
+    csv.field_size_limit(FIELD_MAX)
+    table = csv.DictReader(source, strict=True)
+    missing = [name for name in terms.columns if name not in (table.fieldnames or ())]
+    if missing:
+        raise MissingData(f"The file has no column {', '.join(missing)}.")
+    equals: dict[str, int] = defaultdict(int)
+    rows = iter(table)
+    while True:
+        try:
+            values = next(rows)
+        except StopIteration:
+            return
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise MissingData(
+                f"Line {table.line_num + 1} cannot be read ({error}). "
+                "Save the file as UTF-8 CSV and read it again; rows read before it stand."
+            ) from error
+        report.rows += 1
+        progress(1)
+        if None in values or None in values.values():
+            rejects.add(
+                report,
+                table.line_num,
+                {k: v or "" for k, v in values.items() if k},
+                RowRefusedError("row", "It has another number of fields.", "Check the separators."),
+            )
+            continue
+        try:
+            row = terms.read(values)
+        except RowRefusedError as refusal:
+            rejects.add(report, table.line_num, values, refusal)
+            continue
+        key = row.key
+        if not key:
+            digest = fingerprint(values)
+            equals[digest] += 1
+            key = f"{digest}:{equals[digest]}"
+        yield _Read(table.line_num, row, key, values)
+
+
+class _Importer:
+    """Books batches; keeps the customers it has met."""
+
+    def __init__(
+        self,
+        entity: LegalEntity,
+        meter: Meter,
+        record: UsageImport,
+        rules: Rules,
+        report: Report,
+        as_of: datetime,
+        actor: str,
+    ) -> None:
+        self.entity, self.meter, self.record = entity, meter, record
+        self.rules, self.report, self.actor = rules, report, actor
+        self.hold_until = as_of + timedelta(days=HOLD_DAYS)
+        self.running: dict[str, Subscription] = {}
+
+    def book(self, batch: Sequence[_Read], rejects: "_Rejects") -> None:
+        """Book one batch of one day, oldest first, in one transaction."""
+        ordered = sorted(batch, key=lambda item: item.row.occurred_at)
+        with transaction.atomic():
+            self._meet(ordered)
+            billed = self._billed_until(ordered)
+            known = self._known(ordered)
+            accepted = []
+            for item in ordered:
+                subscription = self.running.get(item.row.customer_code)
+                if subscription is None:
+                    refusal = RowRefusedError(
+                        "customer",
+                        f"{item.row.customer_code} is not a customer with a plan.",
+                        "Enter the customer and start its subscription, then read the file again.",
+                    )
+                elif (subscription.customer_id, item.key) not in known and (
+                    item.row.occurred_at.date() < billed.get(subscription.pk, date.min)
+                ):
+                    refusal = RowRefusedError(
+                        "time",
+                        "Its period is invoiced already.",
+                        "Bill it by hand with a line of its own.",
+                    )
+                else:
+                    accepted.append((item, subscription))
+                    continue
+                rejects.add(self.report, item.line, item.values, refusal)
+            credits.ensure_allowances(
+                {subscription.pk for _, subscription in accepted},
+                at=max((item.row.occurred_at for item, _ in accepted), default=None),
+                actor=self.actor,
+                request_id=f"import:{self.record.pk}",
+            )
+            prepaid = [x for x in accepted if x[1].plan_version_id in self.rules.packs]
+            self._record([x for x in accepted if x[1].plan_version_id not in self.rules.packs])
+            self._record_prepaid(prepaid, known)
+
+    def _known(self, batch: Sequence[_Read]) -> Mapping[tuple[int, str], str]:
+        """Rows of the batch recorded by an earlier reading."""
+        return metering.known_keys(
+            (self.running[i.row.customer_code].customer_id, i.key)
+            for i in batch
+            if i.row.customer_code in self.running
+        )
+
+    def _meet(self, batch: Sequence[_Read]) -> None:
+        """Find the customers of a batch; enter those the rules let in, from their first use."""
+        wanted = {i.row.customer_code for i in batch} - self.running.keys()
+        for subscription in Subscription.objects.filter(
+            customer__legal_entity=self.entity, customer__code__in=wanted, ended_on=None
+        ).select_related("customer"):
+            self.running[subscription.customer.code] = subscription
+        if self.rules.onboard is None:
+            return
+        for item in batch:
+            code = item.row.customer_code
+            if code in self.running:
+                continue
+            new = self.rules.onboard(code)
+            customer, _ = Customer.objects.get_or_create(
+                legal_entity=self.entity,
+                code=code,
+                defaults={**new.particulars, "created_at": item.row.occurred_at},
+            )
+            self.running[code] = subscriptions.start(
+                customer_id=customer.pk,
+                plan_version_id=new.plan_version_id,
+                started_on=item.row.occurred_at.date(),
+                actor_id=None,
+            )
+
+    def _billed_until(self, batch: Sequence[_Read]) -> dict[int, date]:
+        """First day not yet billed for use, by subscription."""
+        ids = [
+            self.running[i.row.customer_code].pk
+            for i in batch
+            if i.row.customer_code in self.running
+        ]
+        until: dict[int, date] = {}
+        for pk, period in BilledPeriod.objects.filter(
+            subscription_id__in=ids, voided=False, price__role="overage"
+        ).values_list("subscription_id", "period"):
+            until[pk] = max(period.upper, until.get(pk, date.min))
+        return until
+
+    def _use(self, item: _Read, subscription: Subscription) -> metering.Use:
+        return metering.Use(
+            customer_id=subscription.customer_id,
+            subscription_id=subscription.pk,
+            meter_id=self.meter.pk,
+            key=item.key,
+            occurred_at=item.row.occurred_at,
+            quantity=item.row.quantity,
+            stage=metering.Stage(item.row.stage),
+            dimensions=item.row.dimensions,
+            explanation=item.row.explanation,
+            hold_until=self.hold_until,
+        )
+
+    def _record(self, items: Sequence[tuple[_Read, Subscription]]) -> None:
+        outcomes = metering.record_many(
+            [self._use(item, subscription) for item, subscription in items],
+            actor=self.actor,
+            request_id=f"import:{self.record.pk}",
+            usage_import_id=self.record.pk,
+        )
+        for outcome in outcomes:
+            if not outcome.is_new:
+                self.report.known += 1
+                continue
+            self.report.outcomes[outcome.outcome] += 1
+            self.report.credits += outcome.credits
+            self.report.overage += outcome.overage
+
+    def _record_prepaid(
+        self,
+        items: Sequence[tuple[_Read, Subscription]],
+        known: Mapping[tuple[int, str], str],
+    ) -> None:
+        """Record uses of customers who buy packs when short, in rounds up to each purchase."""
+        queues: dict[int, list[tuple[_Read, Subscription]]] = defaultdict(list)
+        for item, subscription in items:
+            queues[subscription.customer_id].append((item, subscription))
+        prices = metering.usage_prices({s.pk for _, s in items}, self.meter.pk)
+        while queues:
+            free = dict(
+                CreditBalance.objects.filter(customer_id__in=queues).values_list(
+                    "customer_id", "available"
+                )
+            )
+            ready: list[tuple[_Read, Subscription]] = []
+            purchases: list[tuple[datetime, Subscription, Decimal, str]] = []
+            for customer_id in list(queues):
+                left = free.get(customer_id, ZERO)
+                queue = queues.pop(customer_id)
+                for position, (item, subscription) in enumerate(queue):
+                    cost = self._cost(item, subscription, prices, known)
+                    if cost > left:
+                        gap = cost - left
+                        purchases.append((item.row.occurred_at, subscription, gap, item.key))
+                        queues[customer_id] = queue[position:]
+                        break
+                    left -= cost
+                    ready.append((item, subscription))
+            self._record(ready)
+            for at, subscription, gap, key in sorted(purchases, key=lambda p: (p[0], p[1].pk)):
+                self._buy(at, subscription, gap, key)
+
+    def _cost(
+        self,
+        item: _Read,
+        subscription: Subscription,
+        prices: Mapping[int, Any],
+        known: Mapping[tuple[int, str], str],
+    ) -> Decimal:
+        """Credits a use will take; zero when it takes none or is recorded already."""
+        price = prices.get(subscription.pk)
+        if (
+            price is None
+            or item.row.quantity is None
+            or item.row.stage == "failed"
+            or (subscription.customer_id, item.key) in known
+        ):
+            return ZERO
+        return metering.credits_for(price, item.row.quantity)
+
+    def _buy(self, at: datetime, subscription: Subscription, gap: Decimal, key: str) -> None:
+        pack = self.rules.packs[subscription.plan_version_id]
+        count = int(-(-gap // pack.credits))
+        topups.buy_packs(
+            customer_id=subscription.customer_id,
+            pack_id=pack.pk,
+            count=count,
+            at=at,
+            method="card",
+            reference=f"automatic top-up {at:%Y-%m-%d %H:%M}",
+            key=f"top-up:{key}",
+            actor=self.actor,
+            request_id=f"import:{self.record.pk}",
+        )
+        self.report.packs += count
+
+
+class _Rejects:
+    """The CSV of refused rows; made with the first one."""
+
+    def __init__(self, stack: ExitStack, path: Path | None) -> None:
+        self.stack, self.path = stack, path
+        self.writer: Any = None
+
+    def add(
+        self, report: Report, line: int, values: Mapping[str, str], refusal: RowRefusedError
+    ) -> None:
+        """Write one refused row with field, reason and remedy, and count it."""
+        report.rejected += 1
+        if self.path is None:
+            return
+        if self.writer is None:
+            target = self.stack.enter_context(self.path.open("w", encoding="utf-8", newline=""))
+            self.writer = csv.writer(target)
+            self.writer.writerow(["line", "field", "reason", "remedy", *values])
+        cells = (line, refusal.column, refusal.reason, refusal.remedy, *values.values())
+        self.writer.writerow([_harmless(str(cell)) for cell in cells])
+
+
+def _harmless(cell: str) -> str:
+    """A cell no spreadsheet takes for a formula."""
+    return f"'{cell}" if cell[:1] in tuple("=+-@\t\r\n\0") else cell
+
+
+def _finish(record: UsageImport, report: Report, state: str, rejects: _Rejects) -> None:
+    UsageImport.objects.filter(pk=record.pk).update(
+        state=state,
+        rows_read=report.rows,
+        rows_new=sum(report.outcomes.values()),
+        rows_known=report.known,
+        rows_rejected=report.rejected,
+        rejected_file=str(rejects.path) if rejects.writer is not None else "",
+        finished_at=Now(),
+    )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as source:
+        while block := source.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
