@@ -134,6 +134,8 @@ class ClusterOfTests:
 @pytest.fixture(scope="session")
 def database_cluster() -> ClusterOfTests:
     """The run's PostgreSQL; whoever asks first has it started and migrated."""
+    from config.embedded.process import started_ticks
+
     RUN_DIR.mkdir(mode=0o700, exist_ok=True)
     ready, failed = RUN_DIR / "ready", RUN_DIR / "failed"
     with (RUN_DIR / "start.lock").open("w") as lock:
@@ -157,6 +159,8 @@ def database_cluster() -> ClusterOfTests:
     while not ready.exists():
         if failed.exists():
             pytest.exit(failed.read_text(), returncode=3)
+        if not started_ticks(int((RUN_DIR / "keeper.pid").read_text())) and not ready.exists():
+            pytest.exit((RUN_DIR / "keeper.log").read_text(), returncode=3)
         if time.monotonic() > until:
             pytest.exit(f"no test database after {PREPARE_SECONDS} s", returncode=3)
         time.sleep(0.02)

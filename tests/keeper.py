@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(BASE_DIR))
+sys.path[0] = str(BASE_DIR)  # not this folder: tests/platform would hide the library's platform
 
 import psycopg  # noqa: E402
 
@@ -24,7 +24,7 @@ from config.embedded.postgres import Cluster  # noqa: E402
 from config.embedded.process import started_ticks  # noqa: E402
 
 
-class RunEnded(Exception):  # noqa: N818 (no error)
+class RunEnded(Exception):
     """The run is over."""
 
 
