@@ -53,10 +53,10 @@ os.environ |= {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse settings that were loaded before the lines above could speak."""
+    """Load the settings now, so that pytest-django sets Django up; refuse ones loaded earlier."""
     from django.conf import settings
 
-    if settings.configured and Path(settings.STATE_DIR) != RUN_DIR:
+    if Path(settings.STATE_DIR) != RUN_DIR:
         raise pytest.UsageError("Unset DJANGO_SETTINGS_MODULE: the tests choose it themselves.")
 
 
@@ -154,6 +154,7 @@ def database_cluster() -> ClusterOfTests:
                     stderr=log,
                     start_new_session=True,
                 )
+            keeper.returncode = 0  # not ours to wait for: it outlives this worker
             (RUN_DIR / "keeper.pid").write_text(str(keeper.pid))
     until = time.monotonic() + PREPARE_SECONDS
     while not ready.exists():

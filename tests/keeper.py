@@ -20,6 +20,7 @@ sys.path[0] = str(BASE_DIR)  # not this folder: tests/platform would hide the li
 import psycopg  # noqa: E402
 
 from config.embedded.errors import ServiceError  # noqa: E402
+from config.embedded.locks import services_lock  # noqa: E402
 from config.embedded.postgres import Cluster  # noqa: E402
 from config.embedded.process import started_ticks  # noqa: E402
 
@@ -34,6 +35,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, end)
     cluster = Cluster(state, durable=False, settings={"max_connections": "200"})
+    lock = services_lock(cluster.paths)
+    lock.acquire(wait=True)
     try:
         say(state, *prepare(cluster))
         while started_ticks(run_pid) == run_started:
@@ -44,6 +47,7 @@ def main() -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         cluster.stop()
+        lock.release()
         shutil.rmtree(cluster.paths.run, ignore_errors=True)
         shutil.rmtree(state, ignore_errors=True)
 
