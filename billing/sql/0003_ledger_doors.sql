@@ -245,29 +245,41 @@ BEGIN
   RETURN v_entry;
 END $$;
 
--- What came back to a grant whose life is over ends at once: it expires, or is voided.
+-- What came back to a grant whose life is over ends at once: it expires, or is voided. Over is also
+-- what an earlier door booked as expired, although `p_at` lies before that. A grant that lives on
+-- falls due again.
 CREATE FUNCTION ledger_end_returned(p_customer bigint, p_cause bigint, p_grants bigint[],
   p_amounts numeric[], p_at timestamptz, p_booked timestamptz, p_request text)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-  over record;
+  back record;
+  swept timestamptz := (SELECT swept_at FROM billing_creditbalance WHERE customer_id = p_customer);
 BEGIN
-  FOR over IN
-    SELECT g.id, back.amount, coalesce(g.voided_at <= p_at, false) AS voided
-      FROM unnest(p_grants, p_amounts) WITH ORDINALITY AS back (grant_id, amount, place)
-      JOIN billing_creditgrant g ON g.id = back.grant_id
-     WHERE g.expires_at <= p_at OR g.voided_at <= p_at
-     ORDER BY back.place
+  FOR back IN
+    SELECT g.id, lot.amount, g.voided_at IS NOT NULL AS voided, g.expires_at
+      FROM unnest(p_grants, p_amounts) WITH ORDINALITY AS lot (grant_id, amount, place)
+      JOIN billing_creditgrant g ON g.id = lot.grant_id
+     WHERE g.voided_at IS NOT NULL OR g.expires_at <= greatest(p_at, swept)
+     ORDER BY lot.place
   LOOP
     UPDATE billing_creditgrant
-       SET remaining = remaining - over.amount, is_open = remaining > over.amount
-     WHERE id = over.id;
-    PERFORM ledger_post(p_customer, CASE WHEN over.voided THEN 'void' ELSE 'expire' END, 'available',
-      CASE WHEN over.voided THEN 'voided' ELSE 'expired' END, over.amount, p_at, p_booked,
-      ARRAY[over.id], ARRAY[over.amount], NULL, NULL, NULL, over.id, NULL, p_cause, 'clock',
-      CASE WHEN over.voided THEN 'returned to a voided grant' ELSE 'returned after its expiry' END,
-      p_request);
+       SET remaining = remaining - back.amount, is_open = remaining > back.amount
+     WHERE id = back.id;
+    IF back.voided THEN
+      PERFORM ledger_post(p_customer, 'void', 'available', 'voided', back.amount, p_at, p_booked,
+        ARRAY[back.id], ARRAY[back.amount], NULL, NULL, NULL, back.id, NULL, p_cause, 'clock',
+        'returned to a voided grant', p_request);
+    ELSE
+      PERFORM ledger_post(p_customer, 'expire', 'available', 'expired', back.amount,
+        greatest(p_at, back.expires_at), p_booked, ARRAY[back.id], ARRAY[back.amount], NULL, NULL,
+        NULL, back.id, NULL, p_cause, 'clock', 'returned after its expiry', p_request);
+    END IF;
   END LOOP;
+  UPDATE billing_creditbalance b SET due_at = least(b.due_at, again.due_at)
+    FROM (SELECT min(g.expires_at) AS due_at FROM billing_creditgrant g
+           WHERE g.id = ANY (p_grants) AND g.remaining > g.held) again
+   WHERE b.customer_id = p_customer AND again.due_at IS NOT NULL
+     AND (b.due_at IS NULL OR again.due_at < b.due_at);
 END $$;
 
 -- Spend `p_spent` of a hold's pins in their order and give the rest back; the hold is over.
@@ -1141,11 +1153,6 @@ BEGIN
       p_entry, p_actor, p_reason, p_request_id);
     PERFORM ledger_end_returned(p_customer, entry, back_grants, back_amounts, p_at, booked,
       p_request_id);
-    -- A grant that is open again falls due again.
-    UPDATE billing_creditbalance SET due_at = least(due_at, (
-      SELECT min(g.expires_at) FROM billing_creditgrant g
-       WHERE g.id = ANY (back_grants) AND g.is_open AND g.expires_at > p_at))
-     WHERE customer_id = p_customer;
   END IF;
   PERFORM ledger_remember(p_customer, p_key, 'reverse', hash, entry, NULL, returned, 0, 0);
   replayed := false;

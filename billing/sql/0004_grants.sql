@@ -11,7 +11,7 @@ DECLARE
   append_only text[] := ARRAY[
     'billing_usageevent', 'billing_charge', 'billing_journalentry', 'billing_posting',
     'billing_payment', 'billing_allocation', 'billing_documentaccess',
-    'billing_approvaldecision', 'billing_auditevent'];
+    'billing_approvaldecision', 'billing_auditevent', 'accounts_loginevent'];
   read_only text[] := ARRAY['django_migrations'];
   name text;
 BEGIN
@@ -31,3 +31,11 @@ BEGIN
     END IF;
   END LOOP;
 END $$;
+
+-- Attempts to log in are history too.
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON accounts_loginevent
+  FOR EACH ROW EXECUTE FUNCTION billing_append_only();
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON accounts_loginevent
+  FOR EACH STATEMENT EXECUTE FUNCTION billing_no_truncate();
+ALTER TABLE accounts_loginevent ENABLE ALWAYS TRIGGER append_only;
+ALTER TABLE accounts_loginevent ENABLE ALWAYS TRIGGER no_truncate;
