@@ -9,9 +9,10 @@ use burns. `Book` behaves as the database's doors do, grant by grant; `run` proj
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from decimal import ROUND_FLOOR, Decimal
+from decimal import Decimal
 from typing import Literal
 
+from billing.rules.money import quantize
 from billing.rules.periods import Interval, boundary
 
 Id = int | str
@@ -105,7 +106,7 @@ def burn_order(lots: Iterable[Lot]) -> list[Lot]:
         key=lambda lot: (
             lot.priority,
             lot.expires_at is None,
-            lot.expires_at or lot.effective_at,
+            (lot.expires_at,) if lot.expires_at else (),
             lot.is_paid,
             lot.created_at or lot.effective_at,
             lot.id,
@@ -190,7 +191,7 @@ def rollover(
     moved = rest * percent / 100
     if cap is not None:
         moved = min(moved, cap)
-    return (moved / step).to_integral_value(rounding=ROUND_FLOOR) * step
+    return quantize(moved / step, 0, rounding="floor") * step
 
 
 # ── A customer's credits, as the doors keep them ─────────────────────────────────────────────

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
-from billing.rules.money import ZERO, Exact, Rounding, Unit, quantize
+from billing.rules.money import ZERO, Exact, Rounding, Unit, minor_unit, quantize, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,54 @@ def totals(
     )
     check(result)
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class Inclusive:
+    """One VAT group whose prices include the VAT."""
+
+    nets: tuple[Decimal, ...]  # one for each gross amount given
+    tax: Decimal
+    rounding: Decimal  # what no net can reach, at most a coin; goes to BT-114
+
+
+def from_gross(grosses: Sequence[Decimal], rate: Exact, unit: Unit) -> Inclusive:
+    """The nets of one group from prices that include VAT.
+
+    The group's net T is the one that brings T + round(T·rate) closest to the sum of the grosses,
+    the smaller one of two; it is shared over the lines by largest remainder.
+
+    >>> found = from_gross([Decimal("10.00"), Decimal("10.00")], 23, "EUR")
+    >>> found.nets, found.tax, found.rounding
+    ((Decimal('8.13'), Decimal('8.13')), Decimal('3.74'), Decimal('0.00'))
+    """
+    gross = sum(grosses, quantize(0, unit))
+    step = minor_unit(unit)
+    near = quantize(Fraction(gross) / (1 + Fraction(rate) / 100), unit)
+    net = min(
+        (near - step, near, near + step),
+        key=lambda candidate: (
+            abs(candidate + tax_of(candidate, rate, unit) - gross),
+            abs(candidate),
+        ),
+    )
+    tax = tax_of(net, rate, unit)
+    signs = {amount < 0 for amount in grosses if amount}
+    if len(signs) > 1:
+        nets = _shared_signed(net, grosses, rate, unit)
+    else:
+        nets = split(net, [abs(amount) for amount in grosses], unit)
+    return Inclusive(tuple(nets), tax, gross - net - tax)
+
+
+def _shared_signed(
+    net: Decimal, grosses: Sequence[Decimal], rate: Exact, unit: Unit
+) -> list[Decimal]:
+    """Charges and credits together: each its own net, the coins left over to the largest line."""
+    nets = [quantize(Fraction(gross) / (1 + Fraction(rate) / 100), unit) for gross in grosses]
+    largest = max(range(len(nets)), key=lambda n: (abs(nets[n]), -n))
+    nets[largest] += net - sum(nets, ZERO)
+    return nets
 
 
 def per_line_totals(

@@ -77,3 +77,24 @@ def test_a_stated_vat_is_right_or_not(taxable, rate):
 def test_an_empty_document_is_zero_in_its_currency():
     t = totals.totals([], "KWD")
     assert str(t.gross) == str(quantize(0, "KWD")) == "0.000"
+
+
+@given(st.lists(cents, min_size=1, max_size=8), st.decimals(0, 30, places=1))
+def test_prices_with_vat_come_back_to_the_sum_of_the_prices(grosses, rate):
+    found = totals.from_gross(grosses, rate, "EUR")
+    net = sum(found.nets)
+    assert net + found.tax + found.rounding == sum(grosses)
+    assert abs(found.rounding) <= Decimal("0.01")
+    assert found.tax == totals.tax_of(net, rate, "EUR")
+
+
+def test_a_gross_no_net_can_reach_leaves_one_coin():
+    unreachable = [
+        gross
+        for n in range(1, 200)
+        if totals.from_gross([gross := Decimal(n).scaleb(-2)], 25, "EUR").rounding
+    ]
+    assert unreachable
+    for gross in unreachable:
+        near = totals.from_gross([gross], 25, "EUR")
+        assert abs(near.rounding) == Decimal("0.01")
