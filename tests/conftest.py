@@ -29,6 +29,9 @@ from psycopg import sql
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 PREPARE_SECONDS = 180
+WITHOUT_DJANGO = tuple(
+    BASE_DIR / "tests" / name for name in ("rules", "vectors", "test_architecture.py")
+)
 
 # Chosen once by the process that was started by hand; xdist's workers inherit it.
 if "KETER_TEST_RUN" not in os.environ:
@@ -43,7 +46,6 @@ RUN_PID = int(os.environ["KETER_TEST_PID"])
 for _name in ("DATABASE_URL", "DATABASE_OWNER_URL", "SECRET_KEY", "DEBUG"):
     os.environ.pop(_name, None)
 os.environ |= {
-    "DJANGO_SETTINGS_MODULE": "config.settings",
     "KETER_ENV_FILE": os.devnull,
     "KETER_STATE_DIR": str(RUN_DIR),
     "CELERY_BROKER_URL": "memory://",
@@ -53,7 +55,14 @@ os.environ |= {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load the settings now, so that pytest-django sets Django up; refuse ones loaded earlier."""
+    """Name the settings and load them, so that pytest-django sets Django up.
+
+    A run of nothing but the rules and the house's plan goes without Django altogether.
+    """
+    places = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    if all(any(place.is_relative_to(pure) for pure in WITHOUT_DJANGO) for place in places):
+        return
+    os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
     from django.conf import settings
 
     if Path(settings.STATE_DIR) != RUN_DIR:
@@ -185,6 +194,7 @@ def django_db_setup(
     """Point Django at this worker's clone, as the application role."""
     from django.conf import settings
     from django.db import connections
+    from django.test import TransactionTestCase
 
     from config.embedded.postgres import APPLICATION
 
@@ -192,18 +202,10 @@ def django_db_setup(
     target = database_cluster.describe(APPLICATION, worker_database)
     default["OPTIONS"] |= target.pop("OPTIONS")
     default |= target
+    # A test that commits leaves its rows: TRUNCATE is refused by the guards, as it must be.
+    TransactionTestCase._fixture_teardown = lambda self: None
     # Argon2 takes its time on purpose; no test is about that unless it says so.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_flush() -> Iterator[None]:
-    """A test that commits leaves its rows: TRUNCATE is refused by the guards, as it must be."""
-    from django.test import TransactionTestCase
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda self: None)
-        yield
 
 
 @pytest.fixture
