@@ -262,6 +262,22 @@ class Book:
         )
         return sum((lot.free for lot in matching), ZERO)
 
+    def spendable_in_all(self, at: datetime) -> Decimal:
+        """What could be spent at `at`, whatever each lot's scope is."""
+        return sum(
+            (
+                lot.free
+                for lot in self.lots.values()
+                if is_active(
+                    at,
+                    effective_at=lot.effective_at,
+                    expires_at=lot.expires_at,
+                    voided_at=lot.voided_at,
+                )
+            ),
+            ZERO,
+        )
+
     def grant(self, lot: Lot, at: datetime) -> Decimal:
         """Add a lot; a paid one without scope repays debt first. Returns what it repaid."""
         _positive(lot.amount)
