@@ -121,7 +121,7 @@ def price_from(
     model: Model,
     *,
     unit_price: Decimal | None = None,
-    base_quantity: Exact = 1,
+    base_quantity: Decimal | int = 1,
     tiers: Sequence[dict[str, Any]] = (),
     included: Decimal = ZERO,
 ) -> Price:
@@ -129,7 +129,7 @@ def price_from(
     return Price(
         model=model,
         unit_price=ZERO if unit_price is None else unit_price,
-        base_quantity=Decimal(base_quantity),  # type: ignore[arg-type]
+        base_quantity=Decimal(base_quantity),
         tiers=tiers_from(tiers),
         included=included,
     )

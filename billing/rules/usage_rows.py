@@ -15,7 +15,7 @@ from typing import Final, Literal
 from billing.rules.money import plain
 
 Stage = Literal["done", "open", "failed"]
-_NUMBER: Final = re.compile(r"-?\d{1,12}(\.\d{1,6})?")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?")
 _CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 

@@ -7,16 +7,22 @@ from billing.rules import credit_notes, receivables
 from tests.vectors.vector_cases import Case
 
 D = Decimal
-EVENTS = {
-    "payment_failed": "failed_payment",
-    "failed": "failed_payment",
-    "attempt": "failed_payment",
-}
 # The same fact in the words of different peers.
 STATES = {
     "paid": {"paid", "succeeded", "settled"},
+    "refunded": {"refunded", "fully_refunded"},
     "part_paid": {"part_paid", "partially_paid", "partial", "pending", "open", "unpaid"},
 }
+
+
+def _event_kind(word: str) -> Any:
+    if any(part in word for part in ("fail", "attempt", "declin", "abort")):
+        return "failed_payment"
+    return "credit" if "adjustment" in word else word
+
+
+def _in_their_words(state: str, theirs: Any) -> str:
+    return theirs if theirs in STATES.get(state, ()) else state
 
 
 def _opt(value: Any) -> Decimal:
@@ -26,8 +32,8 @@ def _opt(value: Any) -> Decimal:
 def invoice_balance(inputs: dict[str, Any], case: Case) -> dict[str, Any]:
     events = [
         receivables.Event(
-            EVENTS.get(row["type"], row["type"]),  # type: ignore[arg-type]
-            _opt(row.get("amount")),
+            _event_kind(row["type"]),
+            abs(_opt(row.get("amount"))),
             _opt(row.get("adjust")),
         )
         for row in inputs["events"]
@@ -38,6 +44,7 @@ def invoice_balance(inputs: dict[str, Any], case: Case) -> dict[str, Any]:
         "balances": [state.due for state in states],
         "paid": last.paid,
         "refunded": last.refunded,
+        "charged": last.total,
     }
 
 
@@ -52,7 +59,9 @@ def account_balance(inputs: dict[str, Any], case: Case) -> dict[str, Any]:
                 account = account.pay(amount)
             case "cancel_item" | "credit":
                 account = account.credit(amount)
-            case "refund":
+            case "chargeback_reversal":
+                account = account.pay(amount)
+            case "refund" | "chargeback":
                 account = account.refund(amount, adjust=_opt(step.get("adjust")))
             case other:
                 raise AssertionError(f"no such step: {other}")
@@ -82,12 +91,10 @@ def manual_payment(inputs: dict[str, Any], case: Case) -> dict[str, Any]:
         credited=_opt(inputs.get("offset")),
         amount=D(inputs["payment"]),
     )
-    expected = case.expected.get("status")
-    same = expected in STATES[outcome.state]
     return {
         "accepted": outcome.accepted,
         "remaining": outcome.due,
-        "status": expected if same else outcome.state,
+        "status": _in_their_words(outcome.state, case.expected.get("status")),
     }
 
 
@@ -142,7 +149,9 @@ def refund_tax(inputs: dict[str, Any], case: Case) -> dict[str, Any]:
     whole = receivables.is_refunded(net, _opt(inputs.get("applied_balance")), refunds)
     return {
         "tax": credit_notes.refund_taxes(order, refunds, int(inputs.get("decimals", 2))),
-        "status": "refunded" if whole else "partially_refunded",
+        "status": _in_their_words("refunded", case.expected.get("status"))
+        if whole
+        else "partially_refunded",
     }
 
 

@@ -44,9 +44,10 @@ def _optional(value: Any) -> Decimal | None:
 
 
 def rate(inputs: dict[str, Any], case: Case) -> dict[str, Any]:
+    stated = inputs["params"].get("amount") if inputs["model"] == "passthrough" else None
     billed = pricing.bill(
         price(inputs),
-        D(inputs["quantity"]),
+        D(stated or inputs.get("quantity") or 0),
         int(inputs.get("currency_decimals", 2)),
         prior_quantity=D(inputs.get("prior_quantity") or 0),
         prior_billed=D(inputs.get("prior_billed") or 0),

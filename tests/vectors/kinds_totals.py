@@ -107,10 +107,11 @@ def document_total_rule(inputs: dict[str, Any], case: Case) -> dict[str, Any]:
 
 
 def _coupon(row: dict[str, Any], fees: list[dict[str, Any]]) -> discounts.Coupon:
+    percent = row.get("percent", row.get("percentage"))
     ids = row.get("fees") or row.get("fee_ids") or row.get("scope")
     return discounts.Coupon(
         amount=None if row.get("amount") is None else D(row["amount"]),
-        percent=None if row.get("percent") is None else D(row["percent"]),
+        percent=None if percent is None else D(percent),
         already_used=_opt(row.get("already_used")),
         lines=None if not ids else frozenset(n for n, fee in enumerate(fees) if fee["id"] in ids),
     )
