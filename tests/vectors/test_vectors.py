@@ -16,7 +16,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     directory = Path(chosen) if chosen else CASES_DIR
     if not directory.is_dir():
         raise pytest.UsageError(f"--vectors: there is no directory {directory}")
-    cases = list(read_cases(directory))
+    try:
+        cases = list(read_cases(directory))
+    except ValueError as error:
+        raise pytest.UsageError(f"--vectors: {error}") from error
     if not cases:
         raise pytest.UsageError(f"--vectors: no cases in {directory}")
     metafunc.parametrize("case", cases, ids=[f"{case.area}-{case.id}" for case in cases])

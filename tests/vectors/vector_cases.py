@@ -38,7 +38,10 @@ class Case:
 def read_cases(directory: Path) -> Iterator[Case]:
     """Every case of the directory's JSON files, in order; other JSON files are passed over."""
     for path in sorted(directory.glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is not JSON: {error}") from error
         rows = content if isinstance(content, list) else []
         for number, row in enumerate(rows):
             if not isinstance(row, dict) or "kind" not in row or "inputs" not in row:
