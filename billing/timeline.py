@@ -6,11 +6,11 @@ credits it brought. `available` is what the customer had after the row: the sum 
 into and out of the available bucket up to it, so it needs no cached figure.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from django.db.models import Case, DecimalField, F, Q, Sum, When, Window
 
@@ -20,6 +20,7 @@ PAGE_ROWS: Final = 20
 _ZERO: Final = Decimal(0)
 _INVOICE, _PAYMENT, _LEDGER = 0, 1, 2  # order of rows that share an instant
 
+Source = Literal["invoices", "payments", "credits"]
 _Kind = LedgerEntry.Kind
 _Bucket = LedgerEntry.Bucket
 
@@ -84,18 +85,25 @@ class TimelinePage:
 
 
 def page(
-    *, customer_id: int, before: Cursor | None = None, rows_max: int = PAGE_ROWS
+    *,
+    customer_id: int,
+    before: Cursor | None = None,
+    rows_max: int = PAGE_ROWS,
+    only: Collection[Source] = ("invoices", "payments", "credits"),
 ) -> TimelinePage:
-    """The newest `rows_max` rows older than `before`, in a fixed number of queries."""
+    """The newest `rows_max` rows older than `before`, in a fixed number of queries.
+
+    only: the sources a reader may see; without "credits" no row says what was available.
+    """
     wanted = rows_max + 1  # one more tells whether there is an older page
-    sources: tuple[Callable[[int, Cursor | None, int], list[TimelineRow]], ...] = (
-        _invoices,
-        _payments,
-        _movements,
-    )
-    found = [row for source in sources for row in source(customer_id, before, wanted)]
+    sources: Mapping[Source, Callable[[int, Cursor | None, int], list[TimelineRow]]] = {
+        "invoices": _invoices,
+        "payments": _payments,
+        "credits": _movements,
+    }
+    found = [row for name in only for row in sources[name](customer_id, before, wanted)]
     found.sort(key=lambda row: row.cursor, reverse=True)
-    shown = _with_available(found)[:rows_max]
+    shown = (_with_available(found) if "credits" in only else found)[:rows_max]
     has_older = len(found) > rows_max
     return TimelinePage(rows=tuple(shown), older=shown[-1].cursor if has_older else None)
 

@@ -1,6 +1,13 @@
 """URLs of the back office."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, path
 
-urlpatterns: list[URLPattern | URLResolver] = [path("", admin.site.urls)]
+from billing import views
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("documents/<uuid:public_id>/", views.download, name="document_download"),
+    path("documents/<uuid:public_id>/preview/", views.preview, name="document_preview"),
+    path(settings.ADMIN_PATH, admin.site.urls),
+]
