@@ -4,7 +4,8 @@ The owner's connection is no alias of the site. It is opened here, by `migrate`,
 test set-up only, so no request and no task can reach for it by mistake.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,32 +54,26 @@ def connection_arguments(database: Mapping[str, Any], **changes: Any) -> dict[st
     return arguments | dict(database.get("OPTIONS", {})) | changes
 
 
-def ensure_roles(
-    connection: "psycopg.Connection[Any]", *, owner: Login, application: Login, database: str
-) -> list[str]:
-    """Make both roles and the database, and give the application the right to connect.
+def ensure_roles(connection: "psycopg.Connection[Any]", logins: Sequence[Login]) -> list[str]:
+    """Make each role a plain login: it creates nothing, passes no guard, and owns what it is given.
 
-    connection: in autocommit, on any database of the cluster, as a role that may create roles.
-    Rights on tables come with the migrations. Running it again changes nothing; two at once take
-    turns. Returns a line for each thing that was made or changed.
+    connection: in autocommit, as a role that may create roles. Running it again changes nothing;
+    two at once take turns. Returns a line for each thing that was made or changed.
     Raises psycopg.errors.InsufficientPrivilege when the connection's role may not do it.
     """
-    made: list[str] = []
-    connection.execute("SELECT pg_advisory_lock(%s)", [ROLES_LOCK])
-    try:
-        for login in (owner, application):
-            made += _ensure_role(connection, login)
-        exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
-        if exists.fetchone() is None:
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0").format(
-                    sql.Identifier(database), sql.Identifier(owner.name)
-                )
-            )
-            made.append(f"database {database} made")
-    finally:
-        connection.execute("SELECT pg_advisory_unlock(%s)", [ROLES_LOCK])
-    return made
+    with _turn(connection):
+        return [line for login in logins for line in _ensure_role(connection, login)]
+
+
+def ensure_database(connection: "psycopg.Connection[Any]", *, name: str, owner: str) -> list[str]:
+    """Make an empty database unless it exists; a line when it was made. See ensure_roles."""
+    with _turn(connection):
+        row = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
+        if row is not None:
+            return []
+        statement = "CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0"
+        connection.execute(sql.SQL(statement).format(sql.Identifier(name), sql.Identifier(owner)))
+        return [f"database {name} made"]
 
 
 def ensure_access(connection: "psycopg.Connection[Any]", *, owner: str, application: str) -> None:
@@ -92,8 +87,7 @@ def ensure_access(connection: "psycopg.Connection[Any]", *, owner: str, applicat
         "owner": sql.Identifier(owner),
         "application": sql.Identifier(application),
     }
-    connection.execute("SELECT pg_advisory_lock(%s)", [ROLES_LOCK])
-    try:
+    with _turn(connection):
         for statement in (
             "REVOKE ALL ON DATABASE {database} FROM PUBLIC",
             "GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {application}",
@@ -102,8 +96,6 @@ def ensure_access(connection: "psycopg.Connection[Any]", *, owner: str, applicat
             "GRANT USAGE ON SCHEMA public TO {application}",
         ):
             connection.execute(sql.SQL(statement).format(**names))
-    finally:
-        connection.execute("SELECT pg_advisory_unlock(%s)", [ROLES_LOCK])
 
 
 def statements_for_an_administrator(*, owner: str, application: str, database: str) -> str:
@@ -121,6 +113,16 @@ def statements_for_an_administrator(*, owner: str, application: str, database: s
         sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(name(application)),
     ]
     return "\n".join(f"  {row.as_string()};" for row in rows)
+
+
+@contextlib.contextmanager
+def _turn(connection: "psycopg.Connection[Any]") -> Iterator[None]:
+    """One at a time in the whole cluster."""
+    connection.execute("SELECT pg_advisory_lock(%s)", [ROLES_LOCK])
+    try:
+        yield
+    finally:
+        connection.execute("SELECT pg_advisory_unlock(%s)", [ROLES_LOCK])
 
 
 def _ensure_role(connection: "psycopg.Connection[Any]", login: Login) -> list[str]:

@@ -24,6 +24,7 @@ STATE_PATHS = StatePaths.of(STATE_DIR)
 
 # --- Security --------------------------------------------------------------------------------
 SECRET_KEY_LENGTH_MIN = 50
+SECRET_KEY_IS_TEMPORARY = not (env.str("SECRET_KEY", "") or STATE_PATHS.secret_key.is_file())
 
 
 def _secret_key() -> str:
@@ -32,11 +33,9 @@ def _secret_key() -> str:
     The last case is for imports without an installation (tests of the rules, tools); `serve` and
     `quickstart` write the file before they start a web process.
     """
-    key = env.str("SECRET_KEY", default="")
-    if not key and STATE_PATHS.secret_key.is_file():
-        key = STATE_PATHS.secret_key.read_text().strip()
-    if not key:
+    if SECRET_KEY_IS_TEMPORARY:
         return secrets.token_urlsafe(50)
+    key = env.str("SECRET_KEY", default="") or STATE_PATHS.secret_key.read_text().strip()
     if len(key) < SECRET_KEY_LENGTH_MIN:
         raise ImproperlyConfigured(f"SECRET_KEY needs {SECRET_KEY_LENGTH_MIN} characters or more.")
     return key
@@ -135,6 +134,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- People ----------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+# guardian looks for its own backend by name; ours extends it and honours dates.
+SILENCED_SYSTEM_CHECKS = ["guardian.W001"]
 ANONYMOUS_USER_NAME = None  # guardian: nobody is nobody; no row stands for the anonymous visitor
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",

@@ -106,7 +106,7 @@ class ClusterOfTests:
 
         paths = Cluster(self.state).paths
         password = paths.passfile(role).read_text().strip().rpartition(":")[2]
-        return f"postgres://{role}:{quote(password)}@{quote(str(paths.run), safe='')}/{name}"
+        return f"postgres://{role}:{quote(password)}@/{paths.run}/{name}"
 
     def clone(self, name: str) -> None:
         """Make database `name` as a copy of the migrated template."""

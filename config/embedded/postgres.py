@@ -21,7 +21,13 @@ from typing import Any
 
 import psycopg
 
-from config.databases import Login, connection_arguments, ensure_access, ensure_roles
+from config.databases import (
+    Login,
+    connection_arguments,
+    ensure_access,
+    ensure_database,
+    ensure_roles,
+)
 from config.embedded.errors import ServiceError
 from config.embedded.files import make_private, make_socket_directory, write_secret
 from config.embedded.paths import StatePaths
@@ -208,9 +214,9 @@ class Cluster:
     def _furnish(self) -> None:
         """Make the two roles and the database; the password files come last and say it is done."""
         passwords = {role: secrets.token_urlsafe(32) for role in (OWNER, APPLICATION)}
-        owner, application = (Login(role, passwords[role]) for role in (OWNER, APPLICATION))
         with self.connect() as connection:
-            ensure_roles(connection, owner=owner, application=application, database=DATABASE)
+            ensure_roles(connection, [Login(role, word) for role, word in passwords.items()])
+            ensure_database(connection, name=DATABASE, owner=OWNER)
             for role, password in passwords.items():  # also after a start that was cut short
                 statement = psycopg.sql.SQL("ALTER ROLE {} PASSWORD {}").format(
                     psycopg.sql.Identifier(role), psycopg.sql.Literal(password)

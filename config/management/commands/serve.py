@@ -3,7 +3,10 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from django.conf import settings
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError
 
 from config.embedded.errors import ServiceError
 from config.embedded.site import migrate_if_needed, options_from_settings
@@ -26,6 +29,8 @@ class Command(BaseCommand):
         """Start everything, print the address, watch until a signal."""
         try:
             ensure_system_packages(tell=self.stdout.write)
+            if not settings.DATABASE_IS_EMBEDDED:
+                self._check_the_database_of_others()
             with supervise(options_from_settings(host=host, port=port)) as site:
                 site.start_services()
                 migrate_if_needed(site.say)
@@ -34,3 +39,11 @@ class Command(BaseCommand):
                 site.watch()
         except ServiceError as error:
             raise CommandError(str(error)) from None
+
+    def _check_the_database_of_others(self) -> None:
+        """Say now, before anything runs, what a page would otherwise trip over."""
+        call_command("check", stdout=self.stdout)
+        try:
+            call_command("check", databases=["default"], stdout=self.stdout)
+        except OperationalError as error:
+            raise CommandError(f"The database of DATABASE_URL cannot be used: {error}") from None
