@@ -47,3 +47,20 @@ def publish(version_id: int, *, at: datetime, actor_id: int | None) -> None:
         state=PlanVersion.State.PUBLISHED, published_at=at
     )
     audit.record("plan version published", subject=f"plan_version:{version_id}", actor_id=actor_id)
+
+
+@transaction.atomic
+def archive(version_id: int, *, actor_id: int | None) -> None:
+    """Take a published version off sale; who is on it stays. Again is a no-op.
+
+    Raises IllegalTransition for a draft.
+    """
+    version = PlanVersion.objects.select_for_update(no_key=True).get(pk=version_id)
+    if version.state == PlanVersion.State.ARCHIVED:
+        return
+    if not states.may(states.PLAN_VERSION, version.state, PlanVersion.State.ARCHIVED):
+        raise IllegalTransition(
+            subject=str(version), state=version.get_state_display(), target="archived"
+        )
+    PlanVersion.objects.filter(pk=version_id).update(state=PlanVersion.State.ARCHIVED)
+    audit.record("plan version archived", subject=f"plan_version:{version_id}", actor_id=actor_id)

@@ -493,15 +493,22 @@ def draft_sale(
 
 
 @transaction.atomic
+def submit_many(invoice_ids: Sequence[int]) -> int:
+    """Hand drafts in for review; returns how many."""
+    return Invoice.objects.filter(pk__in=invoice_ids, state=Invoice.State.DRAFT).update(
+        state=Invoice.State.IN_REVIEW
+    )
+
+
+@transaction.atomic
 def approve_many(invoice_ids: Sequence[int], *, approved_by_id: int | None) -> int:
     """Take drafts through review to approved; returns how many. The maker may not be the checker.
 
     The database refuses an approver who is the author. No approver means a standing policy:
     sales of credits that are paid first need no second person.
     """
-    drafts = Invoice.objects.filter(pk__in=invoice_ids)
-    drafts.filter(state=Invoice.State.DRAFT).update(state=Invoice.State.IN_REVIEW)
-    return drafts.filter(state=Invoice.State.IN_REVIEW).update(
+    submit_many(invoice_ids)
+    return Invoice.objects.filter(pk__in=invoice_ids, state=Invoice.State.IN_REVIEW).update(
         state=Invoice.State.APPROVED, approved_by_id=approved_by_id
     )
 
