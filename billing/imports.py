@@ -32,6 +32,7 @@ from billing.models import (
     UsageImport,
 )
 from billing.rules.money import ZERO
+from billing.rules.pricing import started
 from billing.rules.usage_rows import MAPPINGS, FileMapping, Row, RowRefusedError, fingerprint
 
 BATCH: Final = 2000
@@ -391,7 +392,7 @@ class _Importer:
 
     def _buy(self, at: datetime, subscription: Subscription, gap: Decimal, key: str) -> None:
         pack = self.rules.packs[subscription.plan_version_id]
-        count = int(-(-gap // pack.credits))
+        count = started(gap, pack.credits)
         topups.buy_packs(
             customer_id=subscription.customer_id,
             pack_id=pack.pk,

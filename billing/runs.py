@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Final
 
 from django.db import connection, transaction
-from django.db.models import Count, Max, Min, Q, Sum
+from django.db.models import Count, Max, Q, Sum
 
 from billing import approvals, audit, invoicing
 from billing.errors import BillingError, IllegalTransition, MissingData, NotPermitted
@@ -242,7 +242,6 @@ def progress(run_id: int) -> Progress:
             state.value: Count("pk", filter=Q(state=state))
             for state in (item.WAITING, item.DRAFTED, item.ISSUED, item.NOTHING, item.PARKED)
         },
-        first=Min("updated_at", filter=~Q(state=item.WAITING)),
         last=Max("updated_at", filter=~Q(state=item.WAITING)),
     )
     documents = InvoiceDocument.objects.filter(invoice__run_id=run_id).aggregate(
@@ -250,7 +249,7 @@ def progress(run_id: int) -> Progress:
         documents_ready=Count("pk", filter=Q(state=InvoiceDocument.State.READY)),
         documents_parked=Count("pk", filter=Q(state=InvoiceDocument.State.PARKED)),
     )
-    first, last = counts.pop("first"), counts.pop("last")
+    first, last = run.started_at, counts.pop("last")
     speed = None
     left = None
     worked = counts["customers"] - counts["waiting"]

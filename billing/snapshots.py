@@ -10,7 +10,7 @@ from django.db import connection
 
 from billing.models import Customer, Invoice, InvoiceLine, InvoiceTax, LegalEntity
 from billing.rules import tax
-from billing.rules.money import ZERO, plain
+from billing.rules.money import ZERO, plain, quantize
 from billing.rules.periods import Span
 
 SCHEMA: Final = 1
@@ -65,6 +65,10 @@ def build(
 
     The number is missing: the issuing statement adds it when the series gives it.
     """
+
+    def coins(amount: Decimal) -> str:
+        return f"{quantize(amount, invoice.currency):f}"
+
     return {
         "schema": SCHEMA,
         "kind": invoice.kind,
@@ -92,7 +96,7 @@ def build(
                 "base_quantity": str(line.base_quantity),
                 "tax_category": line.tax_category,
                 "tax_rate": plain(line.tax_rate),
-                "net": str(line.net),
+                "net": coins(line.net),
             }
             for line in lines
         ],
@@ -101,20 +105,20 @@ def build(
                 "category": group.category,
                 "rate": plain(group.rate),
                 "country": group.country,
-                "taxable": str(group.taxable),
-                "tax": str(group.tax),
+                "taxable": coins(group.taxable),
+                "tax": coins(group.tax),
                 "reason_code": group.reason_code,
                 "reason": tax.REASONS[group.reason],
                 "reason_key": group.reason,
             }
             for group in groups
         ],
-        "net": str(invoice.net),
-        "tax": str(invoice.tax),
-        "gross": str(invoice.gross),
-        "rounding": str(invoice.rounding),
-        "paid": "0",
-        "payable": str(invoice.payable),
+        "net": coins(invoice.net),
+        "tax": coins(invoice.tax),
+        "gross": coins(invoice.gross),
+        "rounding": coins(invoice.rounding),
+        "paid": coins(ZERO),
+        "payable": coins(invoice.payable),
         "terms_days": terms_days,
         "credits": credits,
         "notes": invoice.notes,

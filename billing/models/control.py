@@ -56,7 +56,7 @@ class InvoiceRun(models.Model):
                 name="run_maker_is_not_checker",
             ),
             models.CheckConstraint(
-                condition=~Q(state__in=("approved", "issuing", "delivering", "done"))
+                condition=~Q(state__in=("approved", "issuing", "delivering"))
                 | Q(approved_by__isnull=False),
                 name="run_issues_only_when_approved",
             ),

@@ -32,6 +32,10 @@ BEGIN
   END LOOP;
 END $$;
 
+-- Batches name their rows before they write them (billing/bulk.py).
+GRANT USAGE ON SEQUENCE billing_invoice_id_seq, billing_journalentry_id_seq,
+  billing_usageevent_id_seq TO {{app_role}};
+
 -- Attempts to log in are history too.
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON accounts_loginevent
   FOR EACH ROW EXECUTE FUNCTION billing_append_only();
