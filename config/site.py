@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts import access
+from accounts.login import LoginForm
 from billing.models import LegalEntity
 
 GREETINGS: Final = ((5, _("Good night")), (12, _("Good morning")), (18, _("Good afternoon")))
@@ -37,6 +38,7 @@ class BackOfficeSite(AdminSite):
     site_title = "Keter Billing"
     index_title = _("Dashboard")
     site_url = None
+    login_form = LoginForm
     enable_nav_sidebar = True
     empty_value_display = "—"
 
@@ -51,7 +53,9 @@ class BackOfficeSite(AdminSite):
             path("help/", self.admin_view(self.help), name="help"),
             path("help/<slug:guide>/", self.admin_view(self.help), name="help_guide"),
         ]
-        return [*own, *super().get_urls()]
+        # "View on site" would tell the address of any row to anybody who may enter.
+        stock = [url for url in super().get_urls() if getattr(url, "name", "") != "view_on_site"]
+        return [*own, *stock]
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """What every page needs: names, the menu, and notices about demo data and dead workers."""

@@ -74,6 +74,7 @@ FLOORS = {
     "accounts.management": 14,
     "accounts.checks": 14,
     "accounts.middleware": 14,
+    "accounts.login": 14,
     "accounts.apps": 14,
     "accounts.migrations": 14,
     "config": 15,
