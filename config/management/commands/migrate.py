@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.core.management import call_command
 from django.core.management.commands.migrate import Command as MigrateCommand
 from django.db import DEFAULT_DB_ALIAS
 
@@ -16,3 +17,7 @@ class Command(MigrateCommand):
         if options["database"] == DEFAULT_DB_ALIAS:
             options["database"] = open_owner_alias() or DEFAULT_DB_ALIAS
         super().handle(*args, **options)
+        changes_nothing = options["plan"] or options["check_unapplied"]
+        if not changes_nothing and options["app_label"] is None:
+            # As the application: the built-in roles are rows, and rows are its business.
+            call_command("sync_roles", verbosity=options["verbosity"], stdout=self.stdout)
