@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -219,7 +220,7 @@ def bill(
             until=datetime.combine(after, datetime.min.time(), UTC),
             customers=customers,
             rejected_path=rejected_path,
-            progress=lambda rows, label=label: progress(f"import {label}", rows, 0),
+            progress=partial(_rows_read, progress, label),
         )
         imported = stopwatch()
         run = runs.plan(
@@ -242,6 +243,10 @@ def bill(
         run.refresh_from_db()
         months.append(Month(run, report, imported - began, stopwatch() - imported))
     return months
+
+
+def _rows_read(progress: Progress, label: str, rows: int) -> None:
+    progress(f"import {label}", rows, 0)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ class LegalEntity(Address):
         return self.name
 
 
-class Customer(Address):
+class Customer(Address):  # type: ignore[django-manager-missing]
     """The party billed. Permissions on everything of a customer are granted here."""
 
     class Kind(models.TextChoices):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from tqdm import tqdm
 
@@ -9,7 +10,7 @@ from tqdm import tqdm
 @contextmanager
 def steps() -> Iterator[Callable[[str, int, int], None]]:
     """A function that shows how far a named step is: (step, done, whole). 0 whole: count rows."""
-    bars: dict[str, tqdm[None]] = {}
+    bars: dict[str, Any] = {}
 
     def show(step: str, done: int, whole: int) -> None:
         bar = bars.get(step)
