@@ -29,6 +29,7 @@ from psycopg import sql
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 PREPARE_SECONDS = 180
+UI = BASE_DIR / "tests" / "ui"
 WITHOUT_DJANGO = tuple(
     BASE_DIR / "tests" / name for name in ("rules", "vectors", "test_architecture.py")
 )
@@ -67,6 +68,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
     if Path(settings.STATE_DIR) != RUN_DIR:
         raise pytest.UsageError("Unset DJANGO_SETTINGS_MODULE: the tests choose it themselves.")
+    if os.getpid() == RUN_PID and not config.option.collectonly:
+        _need_system_packages(
+            browser=any(UI.is_relative_to(place) or place.is_relative_to(UI) for place in places)
+        )
+
+
+def _need_system_packages(*, browser: bool) -> None:
+    """What pip does not give is installed by root on Debian; others read what to ask for."""
+    from config.embedded.errors import ServiceError
+    from config.embedded.system import ensure_system_packages
+
+    try:
+        ensure_system_packages(browser=browser, tell=print)
+    except ServiceError as error:
+        pytest.exit(str(error), returncode=3)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

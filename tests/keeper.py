@@ -26,7 +26,6 @@ from config.embedded.locks import services_lock  # noqa: E402
 from config.embedded.postgres import Cluster  # noqa: E402
 from config.embedded.process import started_ticks  # noqa: E402
 
-
 KEPT = BASE_DIR / ".pytest_cache" / "migrated"
 KEPT_PARTS = ("postgres", "secrets")
 KEPT_MAX = 4

@@ -8,6 +8,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -30,6 +31,14 @@ def ensure_system_packages(
         missing += BROWSER_PACKAGES
     if missing:
         _install(missing, tell)
+
+
+def main() -> None:
+    """Everything the tests need of the machine, for `.ci/run`."""
+    try:
+        ensure_system_packages(browser=True, tell=print)
+    except ServiceError as error:
+        sys.exit(str(error))
 
 
 def find_browser() -> Path | None:
