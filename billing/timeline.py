@@ -15,6 +15,7 @@ from typing import Final, Literal, Self
 from django.db.models import Case, DecimalField, F, Q, Sum, When, Window
 
 from billing.models import Allocation, Charge, Invoice, LedgerEntry, Payment
+from billing.rules.money import plain
 
 PAGE_ROWS: Final = 20
 _ZERO: Final = Decimal(0)
@@ -260,11 +261,10 @@ def _movement_row(entry: LedgerEntry, charge: Charge | None) -> TimelineRow:
 
 def _movement_words(entry: LedgerEntry, charge: Charge | None) -> tuple[str, str]:
     if charge is not None:
-        event = charge.usage_event
-        note = entry.reason
+        note = charge.price.label
         if charge.overage:
-            note = f"{charge.overage.normalize():f} credits beyond what was available"
-        return f"{event.meter.name}, {charge.price.label}", note
+            note = f"{plain(charge.overage)} credits beyond what was available"
+        return f"{charge.usage_event.meter.name}: {plain(charge.quantity)}", note
     if entry.grant is not None and entry.kind == _Kind.GRANT:
         expires = entry.grant.expires_at
         return str(entry.grant), f"Expires {expires:%-d %B %Y}" if expires else "Never expires"

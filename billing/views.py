@@ -21,11 +21,11 @@ from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_safe
 
 from accounts import access
-from billing.middleware import HEADER
 from billing.models import DocumentAccess, InvoiceDocument
 
 log = logging.getLogger(__name__)
 
+HEADER: Final = "Content-Security-Policy"
 _RANGE: Final = re.compile(r"^bytes=(?P<first>\d*)-(?P<last>\d*)$")
 _DOWNLOAD_POLICY: Final = "default-src 'none'; sandbox; frame-ancestors 'none'"
 _PREVIEW_POLICY: Final = "frame-ancestors 'self'"

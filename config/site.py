@@ -38,8 +38,8 @@ class BackOfficeSite(AdminSite):
     site_title = "Keter Billing"
     index_title = _("Dashboard")
     site_url = None
-    login_form = LoginForm
     enable_nav_sidebar = True
+    login_form = LoginForm
     empty_value_display = "—"
 
     def has_permission(self, request: HttpRequest) -> bool:
@@ -91,9 +91,6 @@ class BackOfficeSite(AdminSite):
         from billing.admin import dashboard
         from billing.admin.scope import scope_of
 
-        from billing.admin import dashboard
-        from billing.admin.scope import scope_of
-
         board = dashboard.build(scope_of(request), at=timezone.localtime())
         shown = {
             **self.each_context(request),
@@ -115,9 +112,6 @@ class BackOfficeSite(AdminSite):
 
     def search(self, request: HttpRequest) -> HttpResponse:
         """Everything that fits, of what the reader may see."""
-        from billing.admin import search as search_page
-        from billing.admin.scope import scope_of
-
         from billing.admin import search as search_page
         from billing.admin.scope import scope_of
 

@@ -49,7 +49,7 @@ class CreditBalanceAdmin(ReadOnlyAdmin):
     views = (View("debt", "In debt", lambda rows: rows.filter(debt__gt=0), is_counted=True),)
     empty_text = "A balance appears with a customer's first credits."
 
-    @column("available", ordering="available", num=True)
+    @column("available", ordering="available", num=True, css="phone-push")
     def free(self, balance: CreditBalance) -> str:
         """Credits that may be spent."""
         return credit_amount(balance.available)
@@ -116,7 +116,7 @@ class CreditGrantAdmin(ReadOnlyAdmin):
         """How much it was."""
         return credit_amount(grant.amount)
 
-    @column("left", ordering="remaining", num=True)
+    @column("left", ordering="remaining", num=True, css="phone-push")
     def left(self, grant: CreditGrant) -> str:
         """How much it still has."""
         return credit_amount(grant.remaining)
@@ -258,7 +258,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
         """The grant or the meter it is about."""
         return str(entry.grant or entry.meter or entry.reason)
 
-    @column("credits", num=True)
+    @column("credits", num=True, css="phone-push")
     def moved(self, entry: LedgerEntry) -> str:
         """Credits, signed by what became of the available ones."""
         return signed_credits(moved(entry)) if moved(entry) else credit_amount(entry.amount)

@@ -16,7 +16,9 @@ from billing.templatetags.billing_format import (
     digits,
     percent,
     quantity,
+    rate,
     span_text,
+    units,
 )
 
 TIMES, DIVIDED, EQUALS = "\u00d7", "\u00f7", "="
@@ -68,9 +70,9 @@ def _price(line: InvoiceLine, currency: str, facts: Mapping[str, Any]) -> Iterat
         unit_price = _number(tiers[0].get("unit_price")) if tiers else line.unit_price
         base = _number(facts.get("base_quantity")) or Decimal(1)
         each = line.price.unit_label if line.price else line.unit
-        per = each if base == 1 else f"{quantity(base)} {each}s"
+        per = f"one {each}" if base == 1 else units(base, each)
         shown = line.unit_price if unit_price is None else unit_price
-        yield Reason("Price", f"{quantity(shown)} {currency} for one {per}{source}", version_id)
+        yield Reason("Price", f"{rate(shown, currency)} {currency} for {per}{source}", version_id)
         return
     yield Reason("Price", f"by tiers{source}", version_id)
     for number, tier in enumerate(tiers, start=1):
@@ -81,7 +83,8 @@ def _price(line: InvoiceLine, currency: str, facts: Mapping[str, Any]) -> Iterat
         extra = f" + {quantity(flat)}" if flat else ""
         yield Reason(
             f"Tier {number}",
-            f"{limit}{quantity(used)} {TIMES} {quantity(each)}{extra} {EQUALS} {quantity(total)}",
+            f"{limit}{quantity(used)} {TIMES} {rate(each, currency)}{extra}"
+            f" {EQUALS} {rate(total, currency)}",
         )
 
 
@@ -104,7 +107,7 @@ def _sum(line: InvoiceLine, currency: str, facts: Mapping[str, Any]) -> Iterator
     exact = _number(facts.get("exact"))
     if exact is None:
         return
-    parts = f"{quantity(line.quantity)} {TIMES} {quantity(line.unit_price)}"
+    parts = f"{quantity(line.quantity)} {TIMES} {rate(line.unit_price, currency)}"
     if line.base_quantity != 1:
         parts = f"{parts} {DIVIDED} {line.base_quantity}"
     yield Reason("Sum", f"{parts} {EQUALS} {digits(exact, 2)} {currency}")
@@ -114,6 +117,6 @@ def _tax(line: InvoiceLine, facts: Mapping[str, Any]) -> Iterator[Reason]:
     tax = facts.get("tax") or {}
     why = str(tax.get("reason") or _CATEGORIES.get(line.tax_category, ""))
     country = str(tax.get("country") or "")
-    rate = f"{percent(line.tax_rate)}{f' of {country}' if country else ''}"
-    yield Reason("VAT", f"{rate}, {why}" if why else rate)
+    text = f"{percent(line.tax_rate)}{f' of {country}' if country else ''}"
+    yield Reason("VAT", f"{text}, {why}" if why else text)
     yield Reason("VAT date", day(line.tax_point_on))

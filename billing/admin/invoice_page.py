@@ -17,8 +17,9 @@ from billing.templatetags.billing_format import (
     money_text,
     month_text,
     percent,
-    quantity,
+    rate,
     span_text,
+    units,
 )
 
 LINES_SHOWN: Final = 200
@@ -112,8 +113,8 @@ def _line(line: InvoiceLine, currency: str) -> dict[str, Any]:
         "note": ", ".join(
             part for part in (span_text(line.supply_from, line.supply_to), line.detail) if part
         ),
-        "quantity": f"{quantity(line.quantity)} {line.unit}",
-        "price": quantity(line.unit_price),
+        "quantity": units(line.quantity, line.unit),
+        "price": rate(line.unit_price, currency),
         "per": f"for {line.base_quantity}" if line.base_quantity != 1 else "",
         "net": amount(line.net, currency),
         "reasons": [

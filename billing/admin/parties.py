@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 
+from accounts import access
 from billing.admin import customer_page
 from billing.admin.base import KeptAdmin, View, column
 from billing.models import Contact, Customer, LegalEntity, Project
@@ -55,7 +56,6 @@ class CustomerAdmin(KeptAdmin):
 
     owner = "pk"
     view_permission = "view_customer"
-    add_permission = "add_customer"
     change_permission = "change_customer"
     change_form_template = "admin/billing/customer/change_form.html"
     list_display = ("name", "code", "city", "country", "available", "currency", "active")
@@ -103,7 +103,7 @@ class CustomerAdmin(KeptAdmin):
     )
     empty_text = "A customer is who gets the invoice. Its plan, credits and people hang on it."
 
-    @column("available credits", ordering="credit_balance__available", num=True)
+    @column("available credits", ordering="credit_balance__available", num=True, css="phone-push")
     def available(self, customer: Customer) -> str:
         """Credits that may be spent."""
         balance = getattr(customer, "credit_balance", None)
@@ -113,6 +113,10 @@ class CustomerAdmin(KeptAdmin):
     def active(self, customer: Customer) -> SafeString:
         """Whether it is billed."""
         return badge("active", "ok") if customer.is_active else badge("closed")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """A new customer is nobody's yet, so only the house adds one."""
+        return access.is_house_wide(request.user, "change_customer")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Seller and currency stay once there is a row of money."""

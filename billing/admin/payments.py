@@ -65,7 +65,7 @@ class PaymentAdmin(ReadOnlyAdmin):
         """Payments with what they settled."""
         return _with_applied(super().get_queryset(request))
 
-    @column("amount", ordering="amount", num=True)
+    @column("amount", ordering="amount", num=True, css="phone-push")
     def sum(self, payment: Payment) -> str:
         """What came in."""
         return money(payment.amount, payment.currency)

@@ -9,7 +9,7 @@ from django.utils.safestring import SafeString
 from billing.admin import states
 from billing.admin.base import ReadOnlyAdmin, View, column
 from billing.models import Charge, UsageEvent, UsageImport
-from billing.templatetags.billing_format import badge, credit_amount, moment, quantity
+from billing.templatetags.billing_format import badge, credit_amount, moment, quantity, units
 
 
 @admin.register(UsageEvent)
@@ -35,12 +35,12 @@ class UsageEventAdmin(ReadOnlyAdmin):
         """When it happened."""
         return moment(event.occurred_at)
 
-    @column("quantity", num=True)
+    @column("quantity", num=True, css="phone-push")
     def amount(self, event: UsageEvent) -> str:
         """How much, with its unit."""
         if event.quantity is None:
             return "not known"
-        return f"{quantity(event.quantity)} {event.meter.unit}"
+        return units(event.quantity, event.meter.unit)
 
     @column("came of it", ordering="outcome")
     def shown_outcome(self, event: UsageEvent) -> SafeString:
@@ -69,7 +69,7 @@ class ChargeAdmin(ReadOnlyAdmin):
         """How much was used."""
         return quantity(charge.quantity)
 
-    @column("paid by credits", num=True)
+    @column("paid by credits", num=True, css="phone-push")
     def paid(self, charge: Charge) -> str:
         """Credits the grants paid."""
         return credit_amount(charge.credits)

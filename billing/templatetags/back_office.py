@@ -2,11 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any, Final
 
 from django import template
 from django.contrib.admin.templatetags.admin_list import result_headers
-from django.contrib.admin.utils import display_for_field, display_for_value, lookup_field
+from django.contrib.admin.utils import (
+    display_for_field,
+    display_for_value,
+    label_for_field,
+    lookup_field,
+)
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist
 from django.db import models
@@ -15,7 +21,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from billing.templatetags.billing_format import NOTHING, count
+from billing.templatetags.billing_format import NOTHING, count, day, moment
 
 register = template.Library()
 
@@ -47,7 +53,8 @@ def menu_group(menu: Sequence[Any] | None, opts: Any) -> str:
     label = opts.label_lower
     for group in menu or ():
         if any(label == item.model_label for item in group.items):
-            return str(group.title)
+            title = str(group.title)
+            return "" if title.lower() == str(opts.verbose_name_plural).lower() else title
     return ""
 
 
@@ -70,6 +77,7 @@ class Cell:
     classes: str
     value: str
     url: str | None
+    label: str  # the column's name, shown where a row becomes a card
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +142,18 @@ def _rows(cl: ChangeList, columns: Sequence[str]) -> Iterator[Row]:
                     classes=f"{classes} dash" if value == NOTHING else classes,
                     value=value,
                     url=cl.url_for_result(row) if leads else None,
+                    label=_label(name, classes, cl),
                 )
             )
             has_link = has_link or bool(leads)
         yield Row(checkbox=checkbox, cells=cells)
+
+
+def _label(name: str, classes: str, cl: ChangeList) -> str:
+    """Figures and days need their name on a narrow screen; words speak for themselves."""
+    if "phone-push" in classes or ("num" not in classes and "tnum" not in classes):
+        return ""
+    return str(label_for_field(name, cl.model, cl.model_admin))
 
 
 def _cell_value(name: str, row: models.Model, model_admin: Any) -> str:
@@ -146,15 +162,23 @@ def _cell_value(name: str, row: models.Model, model_admin: Any) -> str:
     except ObjectDoesNotExist:
         return NOTHING
     if field is None or field.auto_created:
-        if getattr(attribute, "boolean", False):
-            return _yes_no(value)
-        return str(display_for_value(value, NOTHING))
+        is_flag = getattr(attribute, "boolean", False)
+        return _yes_no(value) if is_flag else _plain_value(value)
     if isinstance(field.remote_field, models.ManyToOneRel):
-        related = getattr(row, field.name)
-        return NOTHING if related is None else str(related)
+        return _plain_value(getattr(row, field.name))
     if isinstance(field, models.BooleanField):
         return _yes_no(value)
+    if isinstance(value, date):
+        return _plain_value(value)
     return str(display_for_field(value, field, NOTHING))
+
+
+def _plain_value(value: object) -> str:
+    if isinstance(value, datetime):
+        return moment(value)
+    if isinstance(value, date):
+        return day(value)
+    return str(display_for_value(value, NOTHING))
 
 
 def _yes_no(value: object) -> str:

@@ -105,6 +105,18 @@ def quantity(value: Decimal | None) -> str:
 
 
 @register.filter
+def rate(value: Decimal | None, currency: str) -> str:
+    """A price in `currency`, with its coins at least and every further decimal it has."""
+    return "" if value is None else digits(value, money_places(currency))
+
+
+def units(value: Decimal, unit: str) -> str:
+    """A quantity with its unit, in the plural where there is more or less than one."""
+    is_plain = unit.isalpha() and not unit.endswith("s")
+    return f"{quantity(value)} {unit}{'s' if is_plain and value != 1 else ''}"
+
+
+@register.filter
 def percent(value: Decimal | None) -> str:
     """A rate in percent: `23 %`."""
     return "" if value is None else f"{digits(value, 0)}\u00a0%"

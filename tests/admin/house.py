@@ -14,8 +14,9 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.utils import timezone
 
-from accounts.models import User
-from billing import catalog, ledger, metering, payments, runs, subscriptions
+from accounts import roles
+from accounts.models import Role, User
+from billing import catalog, ledger, metering, payments, runs, subscriptions, topups
 from billing.models import (
     Contact,
     CreditPack,
@@ -47,6 +48,7 @@ class House:
     author: Any = None
     checker: Any = None
     run: InvoiceRun | None = None
+    in_review: InvoiceRun | None = None
 
     def invoices(self, customer: Customer) -> list[Invoice]:
         return list(Invoice.objects.filter(customer=customer).order_by("pk"))
@@ -138,41 +140,38 @@ def customer(house: House, position: int, *, uses: int = 4) -> Customer:
         label="Allowance", expires_at=timezone.now() + timedelta(days=9),
         subscription_id=subscription.pk, **common,
     )  # fmt: skip
+    bonus = Decimal(200) if position % 2 else Decimal(2000)
     ledger.grant(
-        row.pk, key="bonus", kind="promotional", amount=Decimal(200), at=at, label="Summer bonus",
+        row.pk, key="bonus", kind="promotional", amount=bonus, at=at, label="Summer bonus",
         **common,
     )  # fmt: skip
-    metering.record_many(
-        [
-            metering.Use(
-                customer_id=row.pk,
-                subscription_id=subscription.pk,
-                meter_id=house.meter.pk,
-                key=f"use-{use}",
-                occurred_at=at + timedelta(days=use + 1, hours=position % 20),
-                quantity=Decimal(5),
-                project_id=project.pk,
-            )
-            for use in range(uses)
-        ],
-        actor="test",
-        request_id="test",
-    )
+
+    def use(key: str, day: int, stage: metering.Stage = metering.Stage.DONE) -> metering.Use:
+        return metering.Use(
+            customer_id=row.pk,
+            subscription_id=subscription.pk,
+            meter_id=house.meter.pk,
+            key=key,
+            occurred_at=at + timedelta(days=day, hours=position % 20),
+            quantity=Decimal(4),
+            project_id=project.pk,
+            stage=stage,
+        )
+
+    wanted = [use(f"use-{day}", day) for day in range(1, uses + 1)]
+    if position % 2 == 0:
+        wanted.append(use("open", uses + 1, metering.Stage.OPEN))
+    metering.record_many(wanted, actor="test", request_id="test")
     return row
 
 
 def billed(house: House, *, back: int = 2, pay: bool = True) -> InvoiceRun:
-    """Draft, approve and issue the month `back` months ago; the first customer pays in full."""
-    start, end = _month(-back), _month(1 - back)
-    run = runs.plan(
-        legal_entity_id=house.entity.pk,
-        period_from=start,
-        period_to=end,
-        author_id=house.author.pk,
-    )
+    """Draft, approve and issue the month `back` months ago; the first customer pays in full.
+
+    The invoices are dated a month ago, so what is not paid is overdue.
+    """
+    run = drafted(house, back=back, issue_on=timezone.localdate() - timedelta(days=31))
     now = timezone.now()
-    runs.start(run.pk, at=now, actor_id=house.author.pk)
-    _work(run)
     runs.approve(run.pk, by_id=house.checker.pk, at=now, reason="checked")
     runs.issue(run.pk, actor_id=house.checker.pk)
     _work(run)
@@ -190,6 +189,64 @@ def billed(house: House, *, back: int = 2, pay: bool = True) -> InvoiceRun:
             )  # fmt: skip
     run.refresh_from_db()
     return run
+
+
+def drafted(house: House, *, back: int = 1, issue_on: date | None = None) -> InvoiceRun:
+    """A run in review for the month `back` months ago."""
+    run = runs.plan(
+        legal_entity_id=house.entity.pk,
+        period_from=_month(-back),
+        period_to=_month(1 - back),
+        author_id=house.author.pk,
+        issue_on=issue_on,
+    )
+    runs.start(run.pk, at=timezone.now(), actor_id=house.author.pk)
+    _work(run)
+    run.refresh_from_db()
+    return run
+
+
+def enliven(house: House) -> InvoiceRun:
+    """More of a month: a pack sold, a manager, a customer nobody can bill, a run in review."""
+    first = house.customers[0]
+    topups.buy_packs(
+        customer_id=first.pk,
+        pack_id=CreditPack.objects.get(code=f"p{house.entity.code.lower()}").pk,
+        count=1,
+        at=timezone.now(),
+        method="card",
+        reference="order 77",
+        key=f"pack-{first.pk}",
+        actor="test",
+        actor_id=house.author.pk,
+    )
+    for invoice in Invoice.objects.filter(customer=first, documents__state="waiting"):
+        ready(invoice)
+    manager(house, *house.customers[:2])
+    stray = customer(house, len(house.customers) + 1, uses=1)
+    Customer.objects.filter(pk=stray.pk).update(currency="USD")
+    return drafted(house)
+
+
+def manager(house: House, *customers: Customer) -> User:
+    """A person who looks after these customers and nobody else's."""
+    roles.sync_roles(at=timezone.now())
+    user = person(f"manager-{house.entity.code}-{next(_serial)}", name="Sanne de Wit")
+    give(user, "customer-manager", *customers)
+    return user
+
+
+def give(user: User, role: str, *customers: Customer) -> None:
+    """A built-in role, on these customers or, without any, on the house."""
+    roles.sync_roles(at=timezone.now())
+    for customer_id in [row.pk for row in customers] or [None]:
+        roles.assign(
+            user=user,
+            role=Role.objects.get(code=role),
+            customer_id=customer_id,
+            valid_from=timezone.now() - timedelta(days=1),
+            actor=None,
+        )
 
 
 def ready(invoice: Invoice, content: bytes = PDF) -> InvoiceDocument:

@@ -1,0 +1,101 @@
+"""A real browser on a furnished house, under the site's own content security policy."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.admin.house import House
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
+# Playwright keeps an event loop in this thread; the tests talk to the database beside it.
+os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.ui)
+            if not CHROMIUM:
+                item.add_marker(
+                    pytest.mark.skip(reason="no Chromium: set CHROMIUM or install `chromium`")
+                )
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def shots() -> Path:
+    """Where pictures are put for a person to look at."""
+    place = Path(os.environ.get("KETER_SHOTS") or tempfile.mkdtemp(prefix="keter-shots-"))
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+@pytest.fixture
+def furnished(transactional_db: None) -> "House":
+    from tests.admin import house
+
+    built = house.build(customers=6)
+    built.in_review = house.enliven(built)
+    return built
+
+
+@pytest.fixture
+def open_page(browser: Any, live_server: Any, furnished: "House") -> Iterator[Callable[..., Any]]:
+    """Opens a page as a person, in a theme and a width; script or policy errors fail the test."""
+    from django.conf import settings
+    from django.test import Client
+
+    contexts, complaints = [], []
+
+    def visit(path: str, *, user: Any = None, theme: str = "light", width: int = 1440) -> Any:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme=theme,
+            base_url=live_server.url,
+        )
+        contexts.append(context)
+        if user is not None:
+            client = Client()
+            client.force_login(user)
+            context.add_cookies(
+                [
+                    {
+                        "name": settings.SESSION_COOKIE_NAME,
+                        "value": client.cookies[settings.SESSION_COOKIE_NAME].value,
+                        "url": live_server.url,
+                    }
+                ]
+            )
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(f"{path}: {error}"))
+        page.on(
+            "console",
+            lambda message: (
+                complaints.append(f"{path}: {message.text}") if message.type == "error" else None
+            ),
+        )
+        page.goto(path)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not complaints, complaints
