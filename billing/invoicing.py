@@ -59,7 +59,7 @@ class Composed:
     currency: str
     lines: Sequence[Line]
     decision: tax.Decision
-    rate: Decimal
+    rates: Sequence[Decimal]  # of each line
     figures: totals.Totals
 
 
@@ -94,7 +94,6 @@ def draft_many(
         [c for c in customer_ids if c not in standing],
         legal_entity_id=legal_entity_id,
         through=through,
-        issue_on=issue_on,
         plan_id=plan_id,
     )
     composed: dict[int, Composed] = {}
@@ -135,10 +134,9 @@ class _Reader:
         *,
         legal_entity_id: int,
         through: date,
-        issue_on: date,
         plan_id: int | None,
     ) -> None:
-        self.through, self.issue_on = through, issue_on
+        self.through = through
         self.entity = LegalEntity.objects.get(pk=legal_entity_id)
         self.customers = Customer.objects.filter(legal_entity_id=legal_entity_id).in_bulk(
             customer_ids
@@ -179,7 +177,7 @@ class _Reader:
         ]
         if not lines or not any(line.net for line in lines):
             return None
-        return _composed(customer, self.entity, lines, rates=self.rates, issue_on=self.issue_on)
+        return _composed(customer, self.entity, lines, rates=self.rates)
 
     def _lines(self, customer: Customer, subscription: Subscription) -> list[Line]:
         version = subscription.plan_version
@@ -189,6 +187,12 @@ class _Reader:
             raise Parked(
                 f"“{version}” has no price in {customer.currency}. Publish a version with prices "
                 "in that currency, or change the customer's currency, then retry."
+            )
+        used = self.overage.get(subscription.pk, ())
+        if used and not any(price.role == Price.Role.OVERAGE for price in in_currency):
+            raise Parked(
+                f"There is use beyond the credits, but “{version}” has no price for it. "
+                "Move the customer to a version that has one, then retry."
             )
         try:
             return due_lines(
@@ -204,7 +208,7 @@ class _Reader:
                 [_item(price) for price in in_currency],
                 through=self.through,
                 billed=self.billed[subscription.pk],
-                overage_by_day=self.overage.get(subscription.pk, ()),
+                overage_by_day=used,
                 currency=customer.currency,
             )
         except TooManyPeriods as refusal:
@@ -213,7 +217,7 @@ class _Reader:
 
 def _rates() -> list[tax.Rate]:
     return [
-        tax.Rate(row.country, row.rate, row.valid.lower, row.valid.upper, row.label)
+        tax.Rate(row.country, row.rate, row.valid.lower or date.min, row.valid.upper, row.label)
         for row in TaxRate.objects.all()
     ]
 
@@ -224,7 +228,6 @@ def _composed(
     lines: Sequence[Line],
     *,
     rates: Sequence[tax.Rate],
-    issue_on: date,
 ) -> Composed:
     """Decide the tax and the totals of some lines. Raises Parked when no rate is known."""
     decision = tax.decide(
@@ -235,25 +238,35 @@ def _composed(
             vat_id_valid=bool(customer.vat_id and customer.vat_id_valid_on),
         ),
     )
-    rate = Decimal(0)
-    if decision.rate_country is not None:
-        day = max(_tax_point(line, issue_on) for line in lines)
-        found = tax.rate_on(rates, decision.rate_country, day)
-        if found is None:
-            raise Parked(
-                f"There is no VAT rate for {decision.rate_country} on {day}. "
-                "Add it under Plans & prices, VAT rates, then retry."
-            )
-        rate = found
+    line_rates = [_line_rate(line, decision, rates) for line in lines]
     figures = totals.totals(
-        [totals.Amount(line.net, decision.category, rate) for line in lines], customer.currency
+        [
+            totals.Amount(line.net, decision.category, rate)
+            for line, rate in zip(lines, line_rates, strict=True)
+        ],
+        customer.currency,
     )
-    return Composed(customer.pk, customer.currency, lines, decision, rate, figures)
+    return Composed(customer.pk, customer.currency, lines, decision, line_rates, figures)
 
 
-def _tax_point(line: Line, issue_on: date) -> date:
-    """Arrears: the last day of service. In advance and sales of credits: the day of issue."""
-    return issue_on if line.in_advance else line.supply_to - timedelta(days=1)
+def _line_rate(line: Line, decision: tax.Decision, rates: Sequence[tax.Rate]) -> Decimal:
+    """The rate in force on the last day of the line's supply, also when that is yet to come."""
+    if decision.rate_country is None:
+        return Decimal(0)
+    day = line.supply_to - timedelta(days=1)
+    found = tax.rate_on(rates, decision.rate_country, day)
+    if found is None:
+        raise Parked(
+            f"There is no VAT rate for {decision.rate_country} on {day}. "
+            "Add it under Plans & prices, VAT rates, then retry."
+        )
+    return found
+
+
+def _tax_point(line: Line, decision: tax.Decision, issue_on: date) -> date:
+    """Arrears and reverse charge: the last day of service. In advance: the day of issue."""
+    in_advance = line.in_advance and decision.category != "AE"
+    return issue_on if in_advance else line.supply_to - timedelta(days=1)
 
 
 def _item(price: Price) -> Item:
@@ -389,17 +402,19 @@ def _write_drafts(
                 line.base_quantity,
                 line.net,
                 invoice.decision.category,
-                invoice.rate,
-                _tax_point(line, issue_on),
+                rate,
+                _tax_point(line, invoice.decision, issue_on),
                 line.product,
                 line.subscription_id or None,
                 line.price_id or None,
                 line.supply_from,
                 line.supply_to,
-                Jsonb(line.explanation | {"tax": _tax_explanation(invoice)}),
+                Jsonb(line.explanation | {"tax": _tax_explanation(invoice.decision, rate)}),
             )
             for pk, invoice in zip(ids, invoices, strict=True)
-            for position, line in enumerate(invoice.lines, start=1)
+            for position, (line, rate) in enumerate(
+                zip(invoice.lines, invoice.rates, strict=True), start=1
+            )
         ),
     )
     copy_rows(
@@ -449,13 +464,13 @@ def _write_drafts(
     return ids
 
 
-def _tax_explanation(invoice: Composed) -> dict[str, str]:
+def _tax_explanation(decision: tax.Decision, rate: Decimal) -> dict[str, str]:
     return {
-        "category": invoice.decision.category,
-        "rate": str(invoice.rate),
-        "country": invoice.decision.rate_country or "",
-        "reason": invoice.decision.reason_text,
-        "reason_code": invoice.decision.reason_code,
+        "category": decision.category,
+        "rate": str(rate),
+        "country": decision.rate_country or "",
+        "reason": decision.reason_text,
+        "reason_code": decision.reason_code,
     }
 
 
@@ -477,9 +492,7 @@ def draft_sale(
     if standing:
         return standing[0]
     try:
-        invoice = _composed(
-            customer, customer.legal_entity, lines, rates=_rates(), issue_on=issue_on
-        )
+        invoice = _composed(customer, customer.legal_entity, lines, rates=_rates())
     except Parked as parked:
         raise MissingData(str(parked)) from parked
     return _write_drafts(
@@ -694,6 +707,8 @@ def _take_numbers(entity: LegalEntity, kind: str, issued_on: date, count: int) -
             VALUES (%s, %s, %s, %s, 1 + %s, %s)
             ON CONFLICT (legal_entity_id, kind, year) DO UPDATE
             SET next_number = series.next_number + %s, last_issued_on = excluded.last_issued_on
+            WHERE series.last_issued_on IS NULL
+               OR series.last_issued_on <= excluded.last_issued_on
             RETURNING id, next_number - %s, pattern
             """,
             [
@@ -707,13 +722,28 @@ def _take_numbers(entity: LegalEntity, kind: str, issued_on: date, count: int) -
                 count,
             ],
         )
-        series_id, first, pattern = cursor.fetchone()
+        taken = cursor.fetchone()
+    if taken is None:
+        last_on = last_issue(entity.pk, kind, issued_on.year)
+        raise MissingData(
+            f"The last document of {entity.name} is dated {last_on}; none can be dated {issued_on}."
+        )
+    series_id, first, pattern = taken
     sequences = list(range(first, first + count))
     prefix = entity.code if kind == Invoice.Kind.INVOICE else f"{entity.code}-CN"
     return _Numbers(
         series_id,
         sequences,
         [pattern.format(prefix=prefix, year=issued_on.year, n=n) for n in sequences],
+    )
+
+
+def last_issue(legal_entity_id: int, kind: str, year: int) -> date | None:
+    """The last date given in a series: no document of its kind may be dated before it."""
+    return (
+        NumberSeries.objects.filter(legal_entity_id=legal_entity_id, kind=kind, year=year)
+        .values_list("last_issued_on", flat=True)
+        .first()
     )
 
 

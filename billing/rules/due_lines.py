@@ -15,6 +15,7 @@ from billing.rules import pricing
 from billing.rules.money import ZERO, exponent, plain, quantize
 from billing.rules.periods import Interval, Period, Span, fraction, periods
 
+UNIT_MAX: Final = 20  # characters of a unit on a line
 PERIODS_MAX: Final = 12  # more missed periods than this are looked at by a person first
 _OPEN_END: Final = date.max
 
@@ -86,7 +87,7 @@ def due_lines(
     service_end = running.ended_on or _OPEN_END
     lines: list[Line] = []
     for item in items:
-        due = [
+        due = (
             (whole, served)
             for whole in periods(
                 running.anchor_on,
@@ -101,20 +102,24 @@ def due_lines(
                 span.start < served.end and served.start < span.end
                 for span in billed.get(item.price_id, ())
             )
-        ]
-        if len(due) > PERIODS_MAX:
-            raise TooManyPeriods(
-                f"{len(due)} periods of “{item.label}” are not billed yet; "
-                f"at most {PERIODS_MAX} are billed without a person looking."
-            )
-        for whole, served in due:
-            line = (
-                _fee(running, item, whole, served, currency)
+        )
+        owed = [
+            line
+            for whole, served in due
+            if (
+                line := _fee(running, item, whole, served, currency)
                 if item.role == "fee"
                 else _overage(running, item, served, overage_by_day, currency)
             )
-            if line is not None:
-                lines.append(line)
+            is not None
+        ]
+        # Periods that owe nothing are never on an invoice, so they may pile up.
+        if len(owed) > PERIODS_MAX:
+            raise TooManyPeriods(
+                f"{len(owed)} periods of “{item.label}” are not billed yet; "
+                f"at most {PERIODS_MAX} are billed without a person looking."
+            )
+        lines += owed
     return sorted(lines, key=lambda line: (line.supply_from, line.price_id))
 
 
@@ -147,13 +152,18 @@ def _fee(running: Running, item: Item, whole: Period, served: Span, currency: st
     elif item.price.model == "unit":
         shape = (
             Decimal(running.quantity * served.days),
-            f"{item.unit}-days",
+            _unit_days(item.unit),
             item.price.unit_price,
         )
         base = whole.days * int(item.price.base_quantity)
     else:
         shape, base = (Decimal(1), item.unit, net), 1
     return _line(running, item, served, shape, base, net, explanation)
+
+
+def _unit_days(unit: str) -> str:
+    """The unit of a part of a period, such as seat-days; a long name gives way to its days."""
+    return f"{unit}-days" if len(unit) + 5 <= UNIT_MAX else "days"
 
 
 def _overage(

@@ -29,6 +29,8 @@ DROP FUNCTION billing_price_guard() CASCADE;
 DROP FUNCTION billing_plan_version_guard() CASCADE;
 DROP FUNCTION billing_allocation_guard() CASCADE;
 DROP FUNCTION billing_entry_balances() CASCADE;
+DROP FUNCTION billing_billed_period_guard() CASCADE;
+DROP FUNCTION billing_series_is_gapless() CASCADE;
 DROP FUNCTION billing_series_guard() CASCADE;
 DROP FUNCTION billing_document_guard() CASCADE;
 DROP FUNCTION billing_invoice_part_guard() CASCADE;

@@ -83,16 +83,24 @@ BEGIN
   IF NEW.state = 'void' THEN
     RAISE EXCEPTION 'a draft is deleted, not voided' USING ERRCODE = 'restrict_violation';
   END IF;
+  IF NEW.state <> OLD.state AND (OLD.state, NEW.state) NOT IN (
+       ('draft', 'in_review'), ('in_review', 'draft'), ('in_review', 'approved'),
+       ('approved', 'draft'), ('approved', 'issued')) THEN
+    RAISE EXCEPTION 'invoice % is % and cannot become %', OLD.id, OLD.state, NEW.state
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  -- Only what the house itself made, such as a sale paid first, goes without a second person.
+  IF NEW.state IN ('approved', 'issued') AND NEW.approved_by_id IS NULL
+     AND NEW.created_by_id IS NOT NULL THEN
+    RAISE EXCEPTION 'invoice % was made by a person and is approved by another', OLD.id
+      USING ERRCODE = 'check_violation';
+  END IF;
   IF (NEW.customer_id, NEW.legal_entity_id, NEW.currency, NEW.kind)
      IS DISTINCT FROM (OLD.customer_id, OLD.legal_entity_id, OLD.currency, OLD.kind) THEN
     RAISE EXCEPTION 'an invoice keeps its customer, seller, currency and kind'
       USING ERRCODE = 'restrict_violation';
   END IF;
   IF NEW.state = 'issued' THEN
-    IF OLD.state <> 'approved' THEN
-      RAISE EXCEPTION 'invoice % is % and must be approved before it is issued', OLD.id, OLD.state
-        USING ERRCODE = 'restrict_violation';
-    END IF;
     SELECT (SELECT coalesce(sum(l.net), 0) FROM billing_invoiceline l WHERE l.invoice_id = NEW.id) AS lines,
            coalesce(sum(t.taxable), 0) AS taxable, coalesce(sum(t.tax), 0) AS tax
       INTO sums FROM billing_invoicetax t WHERE t.invoice_id = NEW.id;
@@ -117,7 +125,8 @@ BEGIN
   IF TG_OP = 'UPDATE' AND NEW.invoice_id <> OLD.invoice_id THEN
     RAISE EXCEPTION 'a line stays on its invoice' USING ERRCODE = 'restrict_violation';
   END IF;
-  SELECT state INTO state_now FROM billing_invoice WHERE id = touched;
+  -- Locked, so that a line cannot slip in while another transaction issues the invoice.
+  SELECT state INTO state_now FROM billing_invoice WHERE id = touched FOR SHARE;
   IF state_now IN ('issued', 'void') AND NOT (TG_OP = 'DELETE' AND public.billing_removing_demo()) THEN
     RAISE EXCEPTION 'invoice % is issued; its lines and tax cannot be changed', touched
       USING ERRCODE = 'restrict_violation';
@@ -170,6 +179,51 @@ CREATE TRIGGER series_guard BEFORE UPDATE OR DELETE ON billing_numberseries
   FOR EACH ROW EXECUTE FUNCTION billing_series_guard();
 ALTER TABLE billing_numberseries ENABLE ALWAYS TRIGGER series_guard;
 
+-- No gaps: when a transaction commits, every number it took stands on an invoice. A series that has
+-- given none yet may be started anywhere, as a cut-over does.
+CREATE FUNCTION billing_series_is_gapless() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public AS $$
+DECLARE
+  first integer := CASE WHEN TG_OP = 'INSERT' THEN 1 ELSE OLD.next_number END;
+  given bigint;
+BEGIN
+  SELECT count(*) INTO given FROM billing_invoice
+   WHERE series_id = NEW.id AND sequence >= first AND sequence < NEW.next_number;
+  IF given <> NEW.next_number - first
+     AND EXISTS (SELECT 1 FROM billing_invoice WHERE series_id = NEW.id) THEN
+    RAISE EXCEPTION 'series %: numbers % to % stand on % invoices',
+      NEW.id, first, NEW.next_number - 1, given USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER series_is_gapless AFTER INSERT OR UPDATE ON billing_numberseries
+  DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION billing_series_is_gapless();
+ALTER TABLE billing_numberseries ENABLE ALWAYS TRIGGER series_is_gapless;
+
+-- What was billed stays billed: a period of an issued invoice is only ever voided with it.
+CREATE FUNCTION billing_billed_period_guard() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public AS $$
+DECLARE
+  state_now text;
+BEGIN
+  IF TG_OP = 'DELETE' AND public.billing_removing_demo() THEN
+    RETURN OLD;
+  END IF;
+  IF TG_OP = 'UPDATE'
+     AND (to_jsonb(NEW) - 'voided' <> to_jsonb(OLD) - 'voided' OR OLD.voided) THEN
+    RAISE EXCEPTION 'a billed period is only ever voided' USING ERRCODE = 'restrict_violation';
+  END IF;
+  SELECT state INTO state_now FROM billing_invoice WHERE id = OLD.invoice_id FOR SHARE;
+  IF state_now = 'issued' OR TG_OP = 'DELETE' AND state_now = 'void' THEN
+    RAISE EXCEPTION 'invoice % is issued; what it billed stays billed', OLD.invoice_id
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
+END $$;
+CREATE TRIGGER billed_period_guard BEFORE UPDATE OR DELETE ON billing_billedperiod
+  FOR EACH ROW EXECUTE FUNCTION billing_billed_period_guard();
+ALTER TABLE billing_billedperiod ENABLE ALWAYS TRIGGER billed_period_guard;
+
 -- A journal entry balances when its transaction commits, and never gains a posting later.
 CREATE FUNCTION billing_entry_balances() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, public AS $$
@@ -179,6 +233,10 @@ DECLARE
   total numeric;
   rows_found bigint;
 BEGIN
+  IF (SELECT recorded_at FROM billing_journalentry WHERE id = touched) < transaction_timestamp() THEN
+    RAISE EXCEPTION 'journal entry % is complete and gains no posting', touched
+      USING ERRCODE = 'restrict_violation';
+  END IF;
   SELECT coalesce(sum(amount), 0), count(*) INTO total, rows_found
     FROM billing_posting WHERE entry_id = touched;
   IF total <> 0 OR rows_found < 2 THEN
@@ -194,16 +252,21 @@ CREATE CONSTRAINT TRIGGER posting_balances AFTER INSERT ON billing_posting
 ALTER TABLE billing_journalentry ENABLE ALWAYS TRIGGER entry_balances;
 ALTER TABLE billing_posting ENABLE ALWAYS TRIGGER posting_balances;
 
--- An allocation stays within its payment and in one currency.
+-- An allocation stays within its payment and its invoice, and in one currency. The locks are
+-- advisory because the application may not lock rows of append-only tables; they are taken in
+-- the order payment, invoice.
 CREATE FUNCTION billing_allocation_guard() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, public AS $$
 DECLARE
   paid record;
   billed record;
   used numeric;
+  settled numeric;
 BEGIN
+  PERFORM pg_advisory_xact_lock(hashtextextended('payment:' || NEW.payment_id, 0));
+  PERFORM pg_advisory_xact_lock(hashtextextended('invoice paid:' || NEW.invoice_id, 0));
   SELECT currency, amount INTO paid FROM billing_payment WHERE id = NEW.payment_id;
-  SELECT currency, state INTO billed FROM billing_invoice WHERE id = NEW.invoice_id;
+  SELECT currency, state, payable INTO billed FROM billing_invoice WHERE id = NEW.invoice_id;
   IF paid.currency <> billed.currency THEN
     RAISE EXCEPTION 'a payment in % cannot pay an invoice in %', paid.currency, billed.currency
       USING ERRCODE = 'check_violation';
@@ -214,6 +277,12 @@ BEGIN
   SELECT coalesce(sum(amount), 0) INTO used FROM billing_allocation WHERE payment_id = NEW.payment_id;
   IF used + NEW.amount > paid.amount OR used + NEW.amount < 0 THEN
     RAISE EXCEPTION 'payment % of % is already used for %', NEW.payment_id, paid.amount, used
+      USING ERRCODE = 'check_violation';
+  END IF;
+  SELECT coalesce(sum(amount), 0) INTO settled
+    FROM billing_allocation WHERE invoice_id = NEW.invoice_id;
+  IF settled + NEW.amount > billed.payable OR settled + NEW.amount < 0 THEN
+    RAISE EXCEPTION 'invoice % of % is already paid with %', NEW.invoice_id, billed.payable, settled
       USING ERRCODE = 'check_violation';
   END IF;
   RETURN NEW;
