@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 from xml.etree import ElementTree
 
-import cssselect2
+import cssselect2  # type: ignore[import-untyped]
 import weasyprint
 from django.template import loader
 from weasyprint.pdf import fonts as pdf_fonts
@@ -21,7 +21,7 @@ from weasyprint.text import ffi
 from weasyprint.text.fonts import FontConfiguration
 from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
 
-from billing.paper import page
+from billing.paper import TEMPLATE_VERSION, page
 from billing.paper.marks import FONTS
 
 try:
@@ -29,7 +29,6 @@ try:
 except ImportError:  # pragma: no cover - the system check says so first
     uharfbuzz = None
 
-TEMPLATE_VERSION: Final = "1"  # kept with each file; a change of look counts it up
 ACCENT: Final = "#161b22"
 _ASSETS: Final = Path(__file__).resolve().parent.parent / "assets"
 _STYLES: Final = ("Regular", "Bold")
@@ -90,9 +89,7 @@ class _Page(weasyprint.HTML):
         self.base_url = None
         self.url_fetcher = fetcher
         self.media_type = "print"
-        self.wrapper_element = cssselect2.ElementWrapper.from_html_root(
-            root, content_language=None
-        )
+        self.wrapper_element = cssselect2.ElementWrapper.from_html_root(root, content_language=None)
         self.etree_element = self.wrapper_element.etree_element
 
     def _ua_stylesheets(self, forms: bool = False) -> list[weasyprint.CSS]:
@@ -135,7 +132,7 @@ def warm() -> None:
 
 
 def subsetter() -> str:
-    """Which library cuts fonts down: `uharfbuzz`, `harfbuzz` (the system's), or slow `fontTools`."""
+    """Which library cuts fonts down: `uharfbuzz`, the system's `harfbuzz`, or slow `fontTools`."""
     if uharfbuzz is not None:
         return "uharfbuzz"
     return "harfbuzz" if ffi.harfbuzz_subset else "fontTools"
@@ -152,9 +149,7 @@ def readable(colour: str) -> str:
     if len(digits) != 6 or not set(digits) <= set("0123456789abcdef"):
         return ACCENT
     red, green, blue = (_linear(Decimal(int(digits[i : i + 2], 16)) / 255) for i in (0, 2, 4))
-    luminance = (
-        Decimal("0.2126") * red + Decimal("0.7152") * green + Decimal("0.0722") * blue
-    )
+    luminance = Decimal("0.2126") * red + Decimal("0.7152") * green + Decimal("0.0722") * blue
     contrast = Decimal("1.05") / (luminance + Decimal("0.05"))
     return f"#{digits}" if contrast >= _CONTRAST_MIN else ACCENT
 

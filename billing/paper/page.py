@@ -21,6 +21,8 @@ CARRY_FROM: Final = 9  # lines; a shorter table fits the first page
 ZERO: Final = Decimal(0)
 
 _WIDTHS: Final = (7, 13, 14, 15, 17, 18, 20, 22, 24, 26, 28, 30, 32, 34, 38, 44, 52)  # mm, in CSS
+_CODE_LAST: Final = frozenset({"IE", "GB", "NZ", "SG", "ZA", "JP", "KR", "LV"})
+_REGION_BESIDE: Final = frozenset({"US", "CA", "AU", "IN"})
 _ADDRESS_ROW: Final = 25_000  # thousandths of an em that fit the address window, 9.4 pt
 _SMALL_ROW: Final = 31_000  # the same at 7.6 pt
 _REFERENCE_ROW: Final = 15_000  # a value in the references block
@@ -119,6 +121,10 @@ class _Sheet:
     def _percent(self, rate: str) -> str:
         return figures.percent(Decimal(rate), self.locale)
 
+    @property
+    def _is_long(self) -> bool:
+        return len(self.lines) >= CARRY_FROM
+
     @cached_property
     def _issued_on(self) -> date:
         return date.fromisoformat(self.data["issued_on"] or self.data["supply_to"])
@@ -148,7 +154,7 @@ class _Sheet:
         seller = self.seller
         name = tidy.line(seller["name"], 60) or tidy.line(seller["legal_name"], 60)
         country = figures.country(tidy.line(seller["country"], 2), self.locale)
-        town = _joined(" ", seller["postal_code"], seller["city"])
+        town = _town(seller)
         contact = _joined(" · ", seller["email"], seller["phone"])
         vat_id = tidy.line(seller["vat_id"], 30)
         wide = tidy.width(name)
@@ -174,14 +180,13 @@ class _Sheet:
 
     def _address(self) -> dict[str, Any]:
         buyer = self.buyer
-        town = _joined(" ", buyer["postal_code"], buyer["city"])
         name = tidy.line(buyer["name"])
         rest = tidy.lines(
             [
                 buyer["attention"],
                 buyer["street"],
-                town,
-                buyer["region"],
+                _town(buyer),
+                "" if _is_region_beside(buyer) else buyer["region"],
                 figures.country(tidy.line(buyer["country"], 2), self.locale),
             ]
         )
@@ -268,7 +273,7 @@ class _Sheet:
             "widths": _widths(
                 rows, {"quantity": 15, "unit": 18, "price": 17, "per": 14, "net": 20}
             ),
-            "carry": len(rows) >= CARRY_FROM,
+            "carry": self._is_long,
             "carried": self.text["carried"].format(code),
             "brought": self.text["brought"].format(code),
         }
@@ -278,9 +283,10 @@ class _Sheet:
     ) -> dict[str, str]:
         quantity, base = Decimal(line["quantity"]), Decimal(line["base_quantity"])
         unit = tidy.line(line["unit"], 20)
-        detail = tidy.lines(
-            [self._span(line["period_from"], line["period_to"]), line["detail"]], tidy.NAME_MAX
-        )
+        period = (line["period_from"], line["period_to"])
+        # A long table does not repeat the period that already stands above it.
+        is_said = self._is_long and period == (self.data["supply_from"], self.data["supply_to"])
+        detail = tidy.lines(["" if is_said else self._span(*period), line["detail"]])
         return {
             "position": str(int(line["position"])),
             "description": tidy.line(line["description"]),
@@ -496,7 +502,7 @@ class _Sheet:
 
     def _imprint(self) -> list[str]:
         seller = self.seller
-        town = _joined(" ", seller["postal_code"], seller["city"])
+        town = _town(seller)
         country = figures.country(tidy.line(seller["country"], 2), self.locale)
         vat_id = tidy.line(seller["vat_id"], 30)
         directors = tidy.line(seller["directors"], 170)
@@ -514,6 +520,20 @@ class _Sheet:
             ],
             tidy.NAME_MAX,
         )
+
+
+def _town(party: Mapping[str, Any]) -> str:
+    """Town and postal code in the order the country's post wants them."""
+    country = tidy.line(party["country"], 2)
+    if _is_region_beside(party):
+        return _joined(" ", party["city"], party["region"], party["postal_code"])
+    if country in _CODE_LAST:
+        return _joined(" ", party["city"], party["postal_code"])
+    return _joined(" ", party["postal_code"], party["city"])
+
+
+def _is_region_beside(party: Mapping[str, Any]) -> bool:
+    return tidy.line(party["country"], 2) in _REGION_BESIDE
 
 
 def _joined(separator: str, *parts: Any) -> str:

@@ -49,6 +49,6 @@ def _units(language: str) -> Mapping[str, tuple[str, str]]:
 
 
 @cache
-def _read(language: str) -> Mapping[str, Mapping[str, Any]]:
+def _read(language: str) -> dict[str, dict[str, Any]]:
     with (_FOLDER / f"{language}.toml").open("rb") as file:
         return tomllib.load(file)

@@ -186,7 +186,9 @@ def invoice(**changes: Any) -> dict[str, Any]:
             "covered": "151200",
             "overage": "36400",
             "grants": [
-                grant("allowance", "Studio", "G-20114", "2026-11-01", 100_000, 100_000, "2026-11-30"),
+                grant(
+                    "allowance", "Studio", "G-20114", "2026-11-01", 100_000, 100_000, "2026-11-30"
+                ),
                 grant("promotional", "", "G-19872", "2026-09-15", 20_000, 20_000, "2026-12-31"),
                 grant("purchased", "pack of 50,000", "G-18840", "2026-08-03", 30_000, 30_000, None),
                 grant("goodwill", "upscaling", "G-20377", "2026-11-09", 5_000, 1_200, "2027-02-09"),
@@ -326,9 +328,7 @@ def credit_note() -> dict[str, Any]:
         paid="0",
         payable="129.20",
         credits=None,
-        notes=(
-            "Two seats were given up before December began, and one handbook arrived damaged."
-        ),
+        notes=("Two seats were given up before December began, and one handbook arrived damaged."),
     )
 
 
