@@ -8,3 +8,8 @@ class AccountsConfig(AppConfig):
 
     name = "accounts"
     default_auto_field = "django.db.models.BigAutoField"
+    verbose_name = "People"
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        from accounts import checks  # noqa: F401

@@ -14,7 +14,7 @@ from django.apps import apps
 from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 
 from accounts import access
 from accounts.models import (
@@ -171,7 +171,7 @@ def define_role(
     before = set() if role.pk is None else set(Role.objects.get(pk=role.pk).permissions)
     if role.is_built_in:
         raise NotPermitted("A built-in role cannot be changed; make one of your own.")
-    _require_held(actor, wanted - before, at)
+    require_held(actor, wanted - before, at)
     if role.pk is not None:
         _require_other_people(actor, Q(role=role), at)
     role.permissions = sorted(wanted)
@@ -201,11 +201,9 @@ def assign(
     database's clock.
     Raises NotPermitted when the actor may not give it.
     """
-    if customer_id is None and not role.is_house_wide:
-        raise NotPermitted(f"{role.name} is given for a customer, not for the whole house.")
     if valid_until is not None and valid_until <= valid_from:
         raise NotPermitted("A role ends after it starts.")
-    _require_may_decide(actor, user, role, customer_id, at)
+    require_may_assign(actor=actor, user=user, role=role, customer_id=customer_id, at=at)
     assignment = RoleAssignment.objects.create(
         user=user,
         role=role,
@@ -217,6 +215,20 @@ def assign(
     )
     _rewrite({user.pk}, at or assignment.given_at)
     return assignment
+
+
+def require_may_assign(
+    *,
+    actor: User | None,
+    user: User,
+    role: Role,
+    customer_id: int | None,
+    at: datetime | None = None,
+) -> None:
+    """Refuse what `assign` refuses, without giving anything. Raises NotPermitted."""
+    if customer_id is None and not role.is_house_wide:
+        raise NotPermitted(f"{role.name} is given for a customer, not for the whole house.")
+    _require_may_decide(actor, user, role, customer_id, at)
 
 
 @transaction.atomic
@@ -274,13 +286,16 @@ def _require_may_decide(
     if not may_here:
         raise NotPermitted("You may not decide who has which role here.")
     codes = set(role.permissions)
-    _require_held(actor, codes if customer_id is None else codes & CUSTOMER_CODES, at, customer_id)
+    require_held(actor, codes if customer_id is None else codes & CUSTOMER_CODES, at, customer_id)
 
 
-def _require_held(
-    actor: User | None, codes: set[str], at: datetime | None, customer_id: int | None = None
+def require_held(
+    actor: User | None,
+    codes: set[str],
+    at: datetime | None = None,
+    customer_id: int | None = None,
 ) -> None:
-    """Nobody gives more than they have."""
+    """Nobody gives more than they have: raises NotPermitted with the sentences that are missing."""
     if actor is None:
         return
     missing = [code for code in codes if not access.may(actor, code, customer_id, at)]
@@ -377,7 +392,7 @@ def _rewrite_rows(user_ids: set[int], at: datetime) -> int:
 def _wanted_rows(user_ids: set[int], at: datetime) -> dict[_Key, _Span]:
     ids = _permission_ids()
     spans: dict[_Key, list[_Span]] = {}
-    alive = Q(valid_until=None) | Q(valid_until__gt=at)
+    alive = Q(valid_until=None) | Q(valid_until__gt=at) & Q(valid_until__gt=F("valid_from"))
     rows = RoleAssignment.objects.filter(alive, user_id__in=user_ids, customer__isnull=False)
     for user_id, customer_id, start, stop, codes in rows.order_by("valid_from").values_list(
         "user_id", "customer_id", "valid_from", "valid_until", "role__permissions"

@@ -8,6 +8,9 @@ from accounts.admin.scoped import (
     ScopedTabularInline,
 )
 
+# The pages below register themselves, which loads the site, which loads pages that want the above.
+from accounts.admin import people  # noqa: F401  isort: skip
+
 __all__ = [
     "LargePaginator",
     "ScopedAdmin",

@@ -193,8 +193,11 @@ class ScopedAdmin(ScopedFields, admin.ModelAdmin):  # type: ignore[type-arg]
         return self.holds(request, self.reading_permission, obj)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Where declared."""
-        return self.holds(request, self.add_permission or self.change_permission, None)
+        """Where declared; a new customer, which no role covers yet, by the house only."""
+        code = self.add_permission or self.change_permission
+        if self.owner == "pk" and code is not None:
+            return access.is_house_wide(request.user, code)
+        return self.holds(request, code, None)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Where declared."""
