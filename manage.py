@@ -8,6 +8,7 @@ import sys
 def main() -> int:
     """Run the command named on the command line, with the database it needs; its exit code."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    os.environ.setdefault("LOG_FORMAT", "line")  # somebody is looking at this terminal
     from django.core.management import execute_from_command_line
 
     from config.embedded.borrow import database_for

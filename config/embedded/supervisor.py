@@ -251,7 +251,7 @@ class Supervisor:
         except OSError as error:
             listener.close()
             raise ServiceError(
-                f"Port {options.port} on {options.host} cannot be used: {error.strerror.lower()}."
+                f"Port {options.port} on {options.host} cannot be used: {str(error.strerror).lower()}."
                 f" Choose another one: PORT={options.port + 1}."
             ) from None
         return listener
@@ -322,6 +322,7 @@ class Supervisor:
             "KETER_STATE_DIR": str(self.paths.state),
             "PYTHONUNBUFFERED": "1",
         }
+        environment.setdefault("LOG_FORMAT", "line")
         return environment
 
     def _start(self, name: str, child: Child) -> None:
