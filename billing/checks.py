@@ -1,6 +1,8 @@
 """Rules of the house that Django can verify before the first request."""
 
 from collections.abc import Sequence
+from ctypes.util import find_library
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import AppConfig
@@ -108,3 +110,19 @@ def what_is_committed_survives(
             hint = f"Set {name} = on in postgresql.conf: a power cut may lose issued invoices."
             found.append(Error(f"PostgreSQL runs without {name}.", hint=hint, id="billing.E106"))
     return found
+
+
+@register(Tags.compatibility)
+def fonts_are_cut_down_fast(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Each PDF carries the letters it uses; fontTools takes ten times as long to cut them out."""
+    if find_spec("uharfbuzz") is not None:
+        return []
+    hint = "It comes with config/requirements/run.lock: pip install uharfbuzz"
+    if find_library("harfbuzz-subset"):
+        message = "Fonts of documents are cut down by the system's HarfBuzz, not by uharfbuzz."
+        return [Warning(message, hint=hint, id="billing.W120")]
+    message = "Fonts of documents are cut down by fontTools, which is slow."
+    severity = Warning if settings.DEBUG else Error
+    return [severity(message, hint=hint, id="billing.E120")]
