@@ -10,14 +10,17 @@ import time
 from typing import Any, Final
 
 # What must not reach a log: addresses of people, bank accounts, tax numbers, secrets in URLs.
+_COUNTRIES: Final = (
+    "AT|BE|BG|CY|CZ|DE|DK|EE|EL|ES|FI|FR|GB|HR|HU|IE|IT|LT|LU|LV|MT|NL|PL|PT|RO|SE|SI|SK"
+)
+_SECRETS: Final = "password|passwd|secret|token|key|sid|csrf"
 _MASKS: Final = (
     (re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+"), "[e-mail]"),
     (re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b"), "[IBAN]"),
-    (re.compile(r"\b(?:AT|BE|BG|CY|CZ|DE|DK|EE|EL|ES|FI|FR|GB|HR|HU|IE|IT|LT|LU|LV|MT|NL|PL|PT|RO|SE|SI|SK)"
-                r"[A-Z0-9]{0,2}\d{7,11}[A-Z]{0,2}\b"), "[tax id]"),
-    (re.compile(r"(?i)\b(password|passwd|secret|token|key|sid|csrf)(=|:\s?)[^\s&,;]+"), r"\1\2[secret]"),
+    (re.compile(rf"\b(?:{_COUNTRIES})[A-Z0-9]{{0,2}}\d{{7,11}}[A-Z]{{0,2}}\b"), "[tax id]"),
+    (re.compile(rf"(?i)\b({_SECRETS})(=|:\s?)[^\s&,;]+"), r"\1\2[secret]"),
     (re.compile(r"(?<=://)[^/@\s]+@"), "[login]@"),
-)  # fmt: skip
+)
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u2028\u2029]")
 
 
