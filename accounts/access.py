@@ -101,7 +101,7 @@ def may(user: Any, permission: str, where: Model | int | None, at: datetime | No
     if ids is EVERYTHING:
         return True
     customer_id = customer_id_of(where) if isinstance(where, Model) else where
-    return customer_id is not None and customer_id in cast("frozenset[int]", ids)
+    return customer_id is not None and customer_id in ids
 
 
 def may_enter(user: Any) -> bool:
@@ -162,7 +162,7 @@ def customer_id_of(row: Model, owner: str = "") -> int | None:
 def who_may(customer_id: int, at: datetime | None = None) -> QuerySet[RoleAssignment]:
     """The assignments in force that reach a customer: its own and those of the whole house."""
     reach = RoleAssignment.objects.filter(in_force(at), user__is_active=True)
-    here = reach.filter(customer_id=customer_id) | reach.filter(customer_id=None)
+    here = reach.filter(customer_id=customer_id) | reach.filter(customer__isnull=True)
     return here.select_related("user", "role", "customer").order_by(
         "user__name", "user__username", "role__name"
     )
@@ -181,7 +181,7 @@ def _ask(user: Any, at: datetime | None) -> Permitted:
         .values_list("code", "ids")
     )
     on_the_house = (
-        RoleAssignment.objects.filter(in_force(at), user_id=user.pk, customer_id=None)
+        RoleAssignment.objects.filter(in_force(at), user_id=user.pk, customer__isnull=True)
         .filter(role__is_house_wide=True)
         .annotate(
             code=Func(F("role__permissions"), function="unnest"),

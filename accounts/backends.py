@@ -1,6 +1,5 @@
 """Who somebody is, and what they may: Django's questions, answered by `accounts.access`."""
 
-from collections.abc import Iterable
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any, Final
@@ -91,15 +90,13 @@ class AccessBackend(ObjectPermissionBackend, BaseBackend):
 
     def get_user_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
         """What was given for single customers."""
-        return set(self.get_all_permissions(user_obj, obj)) - set(
-            self.get_group_permissions(user_obj)
-        )
+        return self.get_all_permissions(user_obj, obj) - self.get_group_permissions(user_obj)
 
     def get_group_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
         """What was given for the whole house."""
         return {_label(code) for code in access.permitted(user_obj).house}
 
-    def get_all_permissions(self, user_obj: Any, obj: Any = None) -> Iterable[str]:
+    def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
         """All the person holds on the object's customer, or house-wide without one."""
         held = access.permitted(user_obj)
         codes = set(held.house)

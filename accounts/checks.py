@@ -44,12 +44,16 @@ def page_errors(page: Any) -> list[CheckMessage]:
     found = [*_codes(page), *_actions(page), *_filters(page), *_fields(page)]
     found += [
         _error("E002", page, f"has {inline.__name__}, whose choices are not scoped")
-        for inline in page.inlines
+        for inline in _inlines(page)
         if not issubclass(inline, ScopedFields) and not _is_read_only(inline)
     ]
     if page.list_editable:
         found.append(_error("E003", page, "edits in its list, where no row is asked for"))
     return found
+
+
+def _inlines(page: Any) -> list[type[Any]]:
+    return list(page.inlines)
 
 
 def _codes(page: ScopedAdmin) -> Iterator[CheckMessage]:
@@ -65,13 +69,13 @@ def _codes(page: ScopedAdmin) -> Iterator[CheckMessage]:
         yield _error("E005", page, f"has the owner {page.owner}, which leads to no customer")
 
 
-def _actions(page: ScopedAdmin) -> Iterator[CheckMessage]:
+def _actions(page: Any) -> Iterator[CheckMessage]:
     for function, name, _ in page._get_base_actions():
         if page.actions is not None and not getattr(function, "allowed_permissions", None):
             yield _error("E006", page, f"has the action {name}, which does not say for whom it is")
 
 
-def _filters(page: ScopedAdmin) -> Iterator[CheckMessage]:
+def _filters(page: Any) -> Iterator[CheckMessage]:
     for item in page.list_filter:
         if isinstance(item, str):
             path, chosen = item, None
@@ -115,10 +119,14 @@ def _crosses_customers(model: type[Model], path: str) -> bool:
 
 def _owner_field(model: type[Model]) -> bool:
     return any(
-        field.many_to_one and field.related_model._meta.label_lower == CUSTOMER_MODEL
+        field.many_to_one and _label(field.related_model) == CUSTOMER_MODEL
         for field in model._meta.fields
-        if field.is_relation and not isinstance(field.related_model, str)
+        if field.is_relation
     )
+
+
+def _label(model: Any) -> str:
+    return str(model._meta.label_lower)
 
 
 def _ends_at_customer(model: type[Model], steps: Iterable[str]) -> bool:

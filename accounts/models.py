@@ -38,7 +38,7 @@ def validate_time_zone(name: str) -> None:
         raise ValidationError("This is not the name of a time zone, such as Europe/Dublin.")
 
 
-class User(AbstractUser):
+class User(AbstractUser):  # type: ignore[django-manager-missing]
     """A person who logs in. Nobody is ever deleted: a person who leaves is made inactive."""
 
     class Theme(models.TextChoices):

@@ -1,6 +1,5 @@
 """Pages of people, roles and who has which: plain words, and nobody gives more than they have."""
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, Final, cast
 
 from django import forms
@@ -63,17 +62,17 @@ class HousePage(ScopedAdmin):
         )
 
 
-class PersonForm(UserChangeForm):  # type: ignore[type-arg]
+class PersonForm(UserChangeForm):
     """A person's details."""
 
     class Meta(UserChangeForm.Meta):
         model = User
 
 
-class NewPersonForm(AdminUserCreationForm):  # type: ignore[type-arg]
+class NewPersonForm(AdminUserCreationForm):
     """A new person, with a first password that they change after logging in."""
 
-    usable_password = None
+    usable_password = None  # type: ignore[assignment]
 
     class Meta(AdminUserCreationForm.Meta):
         model = User
@@ -81,7 +80,7 @@ class NewPersonForm(AdminUserCreationForm):  # type: ignore[type-arg]
 
 
 @admin.register(User)
-class PersonAdmin(HousePage, UserAdmin):  # type: ignore[type-arg]
+class PersonAdmin(HousePage, UserAdmin):
     """People. What somebody may do follows from roles only."""
 
     view_permission = "view_people"
@@ -94,8 +93,8 @@ class PersonAdmin(HousePage, UserAdmin):  # type: ignore[type-arg]
     search_fields = ("name", "username", "email")
     ordering = ("name", "username")
     filter_horizontal = ()
-    actions: ClassVar[Sequence[Any] | None] = None  # type: ignore[misc]
-    fieldsets: Any = (
+    actions = None
+    fieldsets: ClassVar[Any] = (
         (None, {"fields": ("name", "username", "email", "is_active")}),
         ("How pages look", {"fields": ("language", "time_zone", "theme")}),
         ("What this person may do", {"fields": ("may_do",)}),
@@ -211,7 +210,7 @@ class PersonAdmin(HousePage, UserAdmin):  # type: ignore[type-arg]
         return told or "none yet"
 
 
-class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
+class RoleForm(forms.ModelForm):
     """A role and its sentences."""
 
     permissions = forms.MultipleChoiceField(
@@ -243,7 +242,7 @@ class RoleAdmin(HousePage):
             return False
         return super().has_change_permission(request, obj)
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """The sentences: boxes to tick, or text."""
         if self.has_change_permission(request, obj):
             return ("name", "code", "summary", "is_house_wide", "permissions")
@@ -259,9 +258,11 @@ class RoleAdmin(HousePage):
         told = ((sentence,) for sentence in roles.sentences(role.permissions))
         return format_html_join("", "{}<br>", told)
 
-    def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
         """A form that refuses what its author may not give."""
-        base = super().get_form(request, obj, **kwargs)
+        base = super().get_form(request, obj, change, **kwargs)
         actor = cast("User", request.user)
 
         class Asked(base):  # type: ignore[misc,valid-type]
@@ -295,7 +296,7 @@ class RoleAdmin(HousePage):
             raise PermissionDenied(str(refusal)) from refusal
 
 
-class AssignmentForm(forms.ModelForm):  # type: ignore[type-arg]
+class AssignmentForm(forms.ModelForm):
     """Who, which role, where, from when, until when and why."""
 
     actor: ClassVar[User]
@@ -367,9 +368,11 @@ class RoleAssignmentAdmin(HousePage):
         now = timezone.localtime().replace(second=0, microsecond=0)
         return {"valid_from": now} | super().get_changeform_initial_data(request)
 
-    def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
         """The form, knowing who fills it in."""
-        base = super().get_form(request, obj, **kwargs)
+        base = super().get_form(request, obj, change, **kwargs)
         return type("AssignmentForm", (base,), {"actor": request.user})
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:

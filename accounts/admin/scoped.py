@@ -43,7 +43,7 @@ LOOKUPS: Final = frozenset(
 STOCK: Final = ("view", "add", "change", "delete")
 
 
-class LargePaginator(Paginator):  # type: ignore[type-arg]
+class LargePaginator(Paginator):
     """Counts at most 10,001 rows; past that the database's own estimate is good enough."""
 
     @cached_property
@@ -74,7 +74,7 @@ class ScopedRelatedFilter(RelatedFieldListFilter):
 
     def field_choices(
         self, field: Any, request: HttpRequest, model_admin: Any
-    ) -> list[tuple[Any, str]]:
+    ) -> list[Any]:
         """The visible rows, a bounded number of them."""
         rows = visible_rows(model_admin, get_model_from_relation(field), request)
         return [(row.pk, str(row)) for row in rows[:CHOICES_MAX]]
@@ -160,7 +160,7 @@ class ScopedFields(BaseModelAdmin):
             return False
         if row is None:
             return bool(ids)
-        return access.customer_id_of(row, self.owner) in cast("frozenset[int]", ids)
+        return access.customer_id_of(row, self.owner) in ids
 
     def _narrowed(
         self, db_field: Any, request: HttpRequest, given: QuerySet[Any] | None
@@ -169,7 +169,7 @@ class ScopedFields(BaseModelAdmin):
         return rows if given is None else given.filter(pk__in=rows.order_by().values("pk"))
 
 
-class ScopedAdmin(ScopedFields, admin.ModelAdmin):  # type: ignore[type-arg]
+class ScopedAdmin(ScopedFields, admin.ModelAdmin):
     """A page whose every answer is the reader's own."""
 
     show_full_result_count = False
@@ -279,7 +279,7 @@ class ScopedAdmin(ScopedFields, admin.ModelAdmin):  # type: ignore[type-arg]
 
     # --- Filters and search ----------------------------------------------------------------
 
-    def get_list_filter(self, request: HttpRequest) -> Sequence[Any]:
+    def get_list_filter(self, request: HttpRequest) -> Any:
         """The declared filters; those by a related row offer only visible ones."""
         return [self._scoped_filter(item) for item in super().get_list_filter(request)]
 
@@ -317,9 +317,10 @@ class ScopedAdmin(ScopedFields, admin.ModelAdmin):  # type: ignore[type-arg]
         if self.date_hierarchy:
             allowed.add(self.date_hierarchy)
         if self.owner not in {None, "pk"}:
-            first = cast("str", self.owner).partition(LOOKUP_SEP)[0]
-            allowed |= {cast("str", self.owner), first, f"{first}_id"}
-        filters = self.list_filter if request is None else self.get_list_filter(request)
+            owner = str(self.owner)
+            first = owner.partition(LOOKUP_SEP)[0]
+            allowed |= {owner, first, f"{first}_id"}
+        filters: Any = self.list_filter if request is None else self.get_list_filter(request)
         for item in filters:
             if isinstance(item, str):
                 allowed.add(item)
@@ -335,7 +336,7 @@ class ScopedAdmin(ScopedFields, admin.ModelAdmin):  # type: ignore[type-arg]
         Two steps: related rows are searched by themselves, in their own index, and only their ids
         come here; an OR across a join would read both tables whole.
         """
-        fields = self.get_search_fields(request)
+        fields = self.get_search_fields(request) or ()
         words = _words(search_term)
         if not fields or not words:
             return queryset, False
@@ -352,7 +353,7 @@ class ScopedAdmin(ScopedFields, admin.ModelAdmin):  # type: ignore[type-arg]
         *steps, last = path.split(LOOKUP_SEP)
         if not steps:
             return Q(**{f"{last}__{how}": word})
-        relations = get_fields_from_path(self.model, LOOKUP_SEP.join(steps))
+        relations: list[Any] = get_fields_from_path(self.model, LOOKUP_SEP.join(steps))
         target = get_model_from_relation(relations[-1])
         rows = visible_rows(self, target, request).order_by()
         if not isinstance(self.admin_site._registry.get(target), ScopedAdmin):
@@ -372,9 +373,10 @@ class ScopedAdmin(ScopedFields, admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """The buttons over a list: only those that say whom they are for, on permitted rows."""
+        offered: dict[str, Any] = super().get_actions(request)
         return {
             name: (self._on_permitted_rows(function), name, description)
-            for name, (function, _, description) in super().get_actions(request).items()
+            for name, (function, _, description) in offered.items()
             if getattr(function, "allowed_permissions", None)
         }
 
@@ -442,11 +444,11 @@ class ScopedInlineMixin(ScopedFields):
         return self._holds_above(request, self.delete_permission, obj)
 
 
-class ScopedTabularInline(ScopedInlineMixin, admin.TabularInline):  # type: ignore[type-arg]
+class ScopedTabularInline(ScopedInlineMixin, admin.TabularInline):  # type: ignore[misc]
     """Rows below a row, as a table."""
 
 
-class ScopedStackedInline(ScopedInlineMixin, admin.StackedInline):  # type: ignore[type-arg]
+class ScopedStackedInline(ScopedInlineMixin, admin.StackedInline):  # type: ignore[misc]
     """Rows below a row, one under the other."""
 
 
