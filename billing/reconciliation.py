@@ -64,11 +64,23 @@ _PAIRS: Final = """
         WHERE customer_id IN (SELECT id FROM customers) AND state = 'issued'
     ), lines AS (
         SELECT sum(line.net) AS net,
-               sum(line.quantity) FILTER (WHERE line.explanation->>'role' = 'overage') AS overage,
+               sum((line.explanation->>'credits_beyond_grants')::numeric)
+                   FILTER (WHERE line.explanation->>'role' = 'overage') AS overage,
                sum(line.quantity * (line.explanation->>'credits_each')::numeric)
                    FILTER (WHERE line.explanation->>'role' = 'pack') AS packs
         FROM billing_invoiceline line JOIN billing_invoice invoice ON invoice.id = line.invoice_id
         WHERE line.customer_id IN (SELECT id FROM customers) AND invoice.state = 'issued'
+    ), waiting AS (
+        SELECT sum(charge.overage) AS overage
+        FROM billing_charge charge
+        JOIN billing_customer customer ON customer.id = charge.customer_id
+        WHERE customer.legal_entity_id = %(entity)s AND charge.overage > 0 AND NOT EXISTS (
+            SELECT 1 FROM billing_billedperiod billed
+            JOIN billing_price price ON price.id = billed.price_id AND price.role = 'overage'
+            JOIN billing_invoice invoice ON invoice.id = billed.invoice_id
+            WHERE billed.subscription_id = charge.subscription_id AND NOT billed.voided
+              AND invoice.state = 'issued'
+              AND (charge.occurred_at AT TIME ZONE customer.time_zone)::date <@ billed.period)
     ), postings AS (
         SELECT sum(posting.amount) AS balance,
                sum(posting.amount) FILTER (WHERE entry.recipe = 'invoice_issued'
@@ -82,11 +94,12 @@ _PAIRS: Final = """
         FROM billing_numberseries WHERE legal_entity_id = %(entity)s
     )
     SELECT name, coalesce(one, 0), coalesce(other, 0)
-    FROM charges, entries, parts, grants, balances, invoices, lines, postings, series,
+    FROM charges, entries, parts, grants, balances, invoices, lines, waiting, postings, series,
     LATERAL (VALUES
         (1, 'credits charged = ledger entries', charges.credits, entries.spent),
         (2, 'ledger entries = parts per grant', entries.spent, parts.spent),
-        (3, 'credits beyond grants = credits on invoice lines', charges.overage, lines.overage),
+        (3, 'credits beyond grants = on invoice lines + not invoiced yet', charges.overage,
+            coalesce(lines.overage, 0) + coalesce(waiting.overage, 0)),
         (4, 'credits granted = standing + used + ended', grants.granted,
             balances.standing + coalesce(entries.gone, 0)),
         (5, 'credits on pack lines = purchased grants', lines.packs, grants.bought),

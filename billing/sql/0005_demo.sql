@@ -1,5 +1,6 @@
 -- Removes every row of the sellers marked as demonstration data, and nothing else. It runs as the
--- owner of the tables; the guards let a DELETE through only inside this function.
+-- owner of the tables; the guards let a DELETE through only inside this function. Plans, packs and
+-- meters of the demonstration bear codes that begin with demo-; those a real customer uses stay.
 CREATE FUNCTION billing_remove_demo() RETURNS TABLE (table_name text, rows_removed bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -10,12 +11,24 @@ BEGIN
     SELECT id FROM public.billing_legalentity WHERE is_demo;
   CREATE TEMPORARY TABLE demo_customer ON COMMIT DROP AS
     SELECT c.id FROM public.billing_customer c JOIN demo_entity e ON e.id = c.legal_entity_id;
+  CREATE TEMPORARY TABLE demo_plan ON COMMIT DROP AS
+    SELECT p.id FROM public.billing_plan p
+    WHERE p.code LIKE 'demo-%' AND NOT EXISTS (
+      SELECT 1 FROM public.billing_subscription s
+      JOIN public.billing_planversion v ON v.id = s.plan_version_id
+      WHERE v.plan_id = p.id AND s.customer_id NOT IN (SELECT id FROM demo_customer))
+      AND NOT EXISTS (
+      SELECT 1 FROM public.billing_invoicerun r
+      WHERE r.plan_id = p.id AND r.legal_entity_id NOT IN (SELECT id FROM demo_entity));
+  CREATE TEMPORARY TABLE demo_version ON COMMIT DROP AS
+    SELECT v.id FROM public.billing_planversion v JOIN demo_plan p ON p.id = v.plan_id;
   SET CONSTRAINTS ALL DEFERRED;
   FOR step IN
     SELECT * FROM (VALUES
       ('billing_documentaccess', 'customer_id IN (SELECT id FROM demo_customer)'),
       ('billing_invoicedocument', 'customer_id IN (SELECT id FROM demo_customer)'),
       ('billing_auditevent', 'customer_id IN (SELECT id FROM demo_customer)'),
+      ('billing_auditevent', 'customer_id IS NULL AND (subject IN (SELECT ''run:'' || id FROM billing_invoicerun WHERE legal_entity_id IN (SELECT id FROM demo_entity)) OR subject IN (SELECT ''plan_version:'' || id FROM demo_version))'),
       ('billing_posting', 'entry_id IN (SELECT id FROM billing_journalentry WHERE legal_entity_id IN (SELECT id FROM demo_entity))'),
       ('billing_journalentry', 'legal_entity_id IN (SELECT id FROM demo_entity)'),
       ('billing_allocation', 'customer_id IN (SELECT id FROM demo_customer)'),
@@ -46,7 +59,12 @@ BEGIN
       ('accounts_customeruserpermission', 'content_object_id IN (SELECT id FROM demo_customer)'),
       ('accounts_roleassignment', 'customer_id IN (SELECT id FROM demo_customer)'),
       ('billing_customer', 'id IN (SELECT id FROM demo_customer)'),
-      ('billing_legalentity', 'id IN (SELECT id FROM demo_entity)')
+      ('billing_legalentity', 'id IN (SELECT id FROM demo_entity)'),
+      ('billing_price', 'plan_version_id IN (SELECT id FROM demo_version)'),
+      ('billing_planversion', 'id IN (SELECT id FROM demo_version)'),
+      ('billing_plan', 'id IN (SELECT id FROM demo_plan)'),
+      ('billing_creditpack', 'code LIKE ''demo-%'''),
+      ('billing_meter', 'code LIKE ''demo-%'' AND NOT EXISTS (SELECT 1 FROM billing_price p WHERE p.meter_id = billing_meter.id) AND NOT EXISTS (SELECT 1 FROM billing_usageevent u WHERE u.meter_id = billing_meter.id)')
     ) AS steps (name, rows_of_demo)
   LOOP
     EXECUTE format('DELETE FROM public.%I WHERE %s', step.name, step.rows_of_demo);
