@@ -19,6 +19,7 @@ from django.db import connection, transaction
 from billing import journal
 from billing.bulk import Jsonb, copy_rows, next_ids
 from billing.errors import IllegalTransition, InvariantBroken, MissingData
+from billing.failpoints import failpoint
 from billing.models import (
     AuditEvent,
     BilledPeriod,
@@ -263,10 +264,13 @@ def _line_rate(line: Line, decision: tax.Decision, rates: Sequence[tax.Rate]) ->
     return found
 
 
+def _taxed_at_issue(line: Line, decision: tax.Decision) -> bool:
+    """In advance: the day of issue. Arrears and reverse charge: the last day of service."""
+    return line.in_advance and decision.category != "AE"
+
+
 def _tax_point(line: Line, decision: tax.Decision, issue_on: date) -> date:
-    """Arrears and reverse charge: the last day of service. In advance: the day of issue."""
-    in_advance = line.in_advance and decision.category != "AE"
-    return issue_on if in_advance else line.supply_to - timedelta(days=1)
+    return issue_on if _taxed_at_issue(line, decision) else line.supply_to - timedelta(days=1)
 
 
 def _item(price: Price) -> Item:
@@ -409,7 +413,7 @@ def _write_drafts(
                 line.price_id or None,
                 line.supply_from,
                 line.supply_to,
-                Jsonb(line.explanation | {"tax": _tax_explanation(invoice.decision, rate)}),
+                Jsonb(line.explanation | {"tax": _tax_explanation(line, invoice.decision, rate)}),
             )
             for pk, invoice in zip(ids, invoices, strict=True)
             for position, (line, rate) in enumerate(
@@ -464,13 +468,14 @@ def _write_drafts(
     return ids
 
 
-def _tax_explanation(decision: tax.Decision, rate: Decimal) -> dict[str, str]:
+def _tax_explanation(line: Line, decision: tax.Decision, rate: Decimal) -> dict[str, str]:
     return {
         "category": decision.category,
         "rate": str(rate),
         "country": decision.rate_country or "",
         "reason": decision.reason_text,
         "reason_code": decision.reason_code,
+        "point": "issue" if _taxed_at_issue(line, decision) else "service",
     }
 
 
@@ -638,7 +643,10 @@ def issue_many(
         ]
     )
     _audit_issue(invoices, actor_id)
+    _date_advances(lines, issued_on)
+    failpoint("issue.before_numbers")
     numbers = _take_numbers(entity, invoices[0].kind, issued_on, len(invoices))
+    failpoint("issue.after_number")
     tax_points = {
         invoice.pk: max(line.tax_point_on for line in lines[invoice.pk]) for invoice in invoices
     }
@@ -669,6 +677,19 @@ def issue_many(
         if cursor.rowcount != len(invoices):
             raise InvariantBroken(f"{cursor.rowcount} of {len(invoices)} invoices took a number")
     return dict(zip([i.pk for i in invoices], numbers.texts, strict=True))
+
+
+def _date_advances(lines: Mapping[int, list[InvoiceLine]], issued_on: date) -> None:
+    """What is billed in advance has its tax point on the day of issue, whatever the draft said."""
+    moved = [
+        line
+        for many in lines.values()
+        for line in many
+        if line.explanation.get("tax", {}).get("point") == "issue" and line.tax_point_on != issued_on
+    ]
+    for line in moved:
+        line.tax_point_on = issued_on
+    InvoiceLine.objects.bulk_update(moved, ["tax_point_on"], batch_size=1000)
 
 
 def missing_for_issue(customer: Customer, entity: LegalEntity) -> str:

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Final
+from zoneinfo import ZoneInfo
 
-from django.db import connection, transaction
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Count, Max, Q, Sum
 
 from billing import approvals, audit, invoicing
 from billing.errors import BillingError, IllegalTransition, MissingData, NotPermitted
+from billing.failpoints import failpoint
 from billing.models import (
     Approval,
     ApprovalDecision,
@@ -27,11 +30,11 @@ from billing.models import (
     RunItem,
 )
 from billing.rules import states
+from billing.transactions import retried, sqlstate
 
 log = logging.getLogger(__name__)
 
 CHUNK: Final = 1000
-LEASE: Final = timedelta(minutes=5)
 ATTEMPTS_MAX: Final = 3
 WORKING: Final = (
     InvoiceRun.State.DRAFTING,
@@ -108,8 +111,8 @@ def advance(run_id: int, *, at: datetime, chunk: int = CHUNK) -> bool:
     """
     run = InvoiceRun.objects.select_related("legal_entity").get(pk=run_id)
     if run.state == State.DRAFTING:
-        return _work(run, RunItem.State.WAITING, _draft, at, chunk) or _drafted(run_id)
-    if run.state == State.ISSUING:
+        return _work(run, RunItem.State.WAITING, _draft, at, chunk) or _drafted(run_id, at)
+    if run.state == State.ISSUING and not _is_early(run, at):
         return _work(run, RunItem.State.DRAFTED, _issue, at, chunk) or _issued(run_id)
     if run.state == State.DELIVERING:
         _delivered(run_id, at)
@@ -144,7 +147,10 @@ def approve(run_id: int, *, by_id: int, at: datetime, reason: str = "") -> None:
 
 @transaction.atomic
 def issue(run_id: int, *, actor_id: int | None) -> None:
-    """Begin to number and freeze the approved invoices. Again is a no-op while it is under way."""
+    """Begin to number and freeze the approved invoices. Again is a no-op while it is under way.
+
+    A run whose invoice date is still to come waits for it.
+    """
     run = _lock(run_id)
     if run.state in (State.ISSUING, State.DELIVERING):
         return
@@ -177,8 +183,11 @@ def retry_failed(run_id: int, *, actor_id: int) -> int:
     """Take up the customers set aside, and only those; returns how many.
 
     Drafts already approved go on to be issued; the others are drafted and reviewed again.
+    Raises IllegalTransition for a stopped run: resume it first.
     """
     run = _lock(run_id)
+    if run.state == State.STOPPED:
+        raise IllegalTransition(subject="The run", state=run.get_state_display(), target="retried")
     parked = RunItem.objects.filter(run=run, state=RunItem.State.PARKED)
     fresh = {"attempts": 0, "lease_until": None, "reason": ""}
     to_issue = parked.filter(invoice__state=Invoice.State.APPROVED).update(
@@ -286,60 +295,91 @@ def active_ids() -> list[int]:
 # --- one chunk -------------------------------------------------------------------------------
 
 
-def _work(
-    run: InvoiceRun,
-    state: RunItem.State,
-    act: Callable[[InvoiceRun, Sequence[RunItem], datetime], None],
-    at: datetime,
-    chunk: int,
-) -> bool:
-    """Claim a chunk, do it; on a failure do its customers one by one and set the culprit aside."""
+Act = Callable[[InvoiceRun, Sequence[RunItem], datetime], None]
+
+
+def _work(run: InvoiceRun, state: RunItem.State, act: Act, at: datetime, chunk: int) -> bool:
+    """Claim a chunk and do it; False when there was nothing to claim."""
     claimed = _claim(run.pk, state, at, chunk)
-    if not claimed:
+    if claimed is None:
         return False
-    try:
-        with transaction.atomic():
-            act(run, _still_ours(claimed, state), at)
-    except Exception as failure:  # noqa: BLE001 - one bad customer never stops a run
-        if len(claimed) == 1:
-            _park(claimed[0], failure)
-            return True
-        log.warning("run %s: a chunk failed, going one by one: %s", run.pk, failure)
-        for item_id in claimed:
-            try:
-                with transaction.atomic():
-                    act(run, _still_ours([item_id], state), at)
-            except Exception as single:  # noqa: BLE001 - set aside with its reason
-                _park(item_id, single)
+    failpoint("run.after_claim")
+    _do(run, claimed, state, act, at)
     return True
 
 
-def _claim(run_id: int, state: RunItem.State, at: datetime, chunk: int) -> list[int]:
-    """Lease open items: fresh ones in bulk, items that failed before one at a time.
+def _do(
+    run: InvoiceRun, item_ids: Sequence[int], state: RunItem.State, act: Act, at: datetime
+) -> None:
+    """Do some items in one transaction; on a failure do each half, down to the culprit.
+
+    A failure of the database itself is nobody's fault: it goes on to the caller, and the items are
+    taken up again when their lease ends.
+    """
+    if not item_ids:
+        return
+    try:
+        _act(run, item_ids, state, act, at)
+    except Exception as failure:
+        if _is_passing(failure):
+            raise
+        if len(item_ids) == 1:
+            _park(item_ids[0], state, failure)
+            return
+        log.warning("run %s: %s customers failed together: %s", run.pk, len(item_ids), failure)
+        half = len(item_ids) // 2
+        _do(run, item_ids[:half], state, act, at)
+        _do(run, item_ids[half:], state, act, at)
+
+
+@retried
+def _act(
+    run: InvoiceRun, item_ids: Sequence[int], state: RunItem.State, act: Act, at: datetime
+) -> None:
+    with transaction.atomic():
+        act(run, _still_ours(item_ids, state), at)
+
+
+def _is_passing(failure: Exception) -> bool:
+    """Whether the database, and not an item's data, is why it failed."""
+    if isinstance(failure, InterfaceError):
+        return True
+    state = sqlstate(failure)
+    # No state: the connection is gone. 08 connection, 40 restart, 53 resources, 57P shutdown,
+    # 55P03 somebody held a lock for too long.
+    passing = not state or state[:2] in {"08", "40", "53"} or state[:3] == "57P"
+    return isinstance(failure, OperationalError) and (passing or state == "55P03")
+
+
+def _claim(run_id: int, state: RunItem.State, at: datetime, chunk: int) -> list[int] | None:
+    """Lease open items, None when there are none: fresh ones in bulk, then those of a worker
+    that died, in ever smaller lots, so that the one that kills it is found and set aside.
 
     The claim commits by itself, so that attempts are counted even when the worker is killed.
     """
-    for sql_filter, limit in (("attempts = 0", chunk), ("attempts > 0", 1)):
+    lease_until = at + timedelta(seconds=settings.RUN_LEASE_SECONDS)
+    for tried, limit in (((0, 0), chunk), ((1, 1), max(chunk // 20, 1)), ((2, 32767), 1)):
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
-                f"""
+                """
                 UPDATE billing_runitem SET lease_until = %s, attempts = attempts + 1
                 WHERE id IN (
                     SELECT id FROM billing_runitem
-                    WHERE run_id = %s AND state = %s AND {sql_filter}
+                    WHERE run_id = %s AND state = %s AND attempts BETWEEN %s AND %s
                       AND (lease_until IS NULL OR lease_until < %s)
                     ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
                 RETURNING id, attempts
-                """,  # noqa: S608 - the filter is one of two constants
-                [at + LEASE, run_id, state.value, at, limit],
+                """,
+                [lease_until, run_id, state.value, *tried, at, limit],
             )
             rows = cursor.fetchall()
-        tired = [item_id for item_id, attempts in rows if attempts > ATTEMPTS_MAX]
-        for item_id in tired:
-            _park(item_id, BillingError("It stopped the worker three times; look at its data."))
+        for item_id, attempts in rows:
+            if attempts > ATTEMPTS_MAX:
+                tired = BillingError("It stopped the worker three times; look at its data.")
+                _park(item_id, state, tired)
         if rows:
-            return sorted(item_id for item_id, attempts in rows if attempts <= ATTEMPTS_MAX) or []
-    return []
+            return sorted(item_id for item_id, attempts in rows if attempts <= ATTEMPTS_MAX)
+    return None
 
 
 def _still_ours(item_ids: Sequence[int], state: RunItem.State) -> list[RunItem]:
@@ -366,17 +406,42 @@ def _draft(run: InvoiceRun, items: Sequence[RunItem], at: datetime) -> None:
             for item, outcome in zip(items, outcomes, strict=True)
         ],
     )
+    failpoint("draft.before_commit")
 
 
 def _issue(run: InvoiceRun, items: Sequence[RunItem], at: datetime) -> None:
     invoicing.issue_many(
         [item.invoice_id for item in items if item.invoice_id],
         at=at,
-        issue_on=run.issue_on,
+        issue_on=_issue_day(run),
         actor_id=run.approved_by_id,
         document_priority=50,
     )
-    _save([(item.pk, RunItem.State.ISSUED.value, "", item.invoice_id) for item in items])
+    _save(
+        [
+            (item.pk, RunItem.State.ISSUED.value, "", item.invoice_id)
+            if item.invoice_id
+            else (item.pk, RunItem.State.NOTHING.value, "Its draft was discarded.", None)
+            for item in items
+        ]
+    )
+    failpoint("issue.before_commit")
+
+
+def _issue_day(run: InvoiceRun) -> date | None:
+    """The day asked for, or the latest the series has given since: dates only run forward."""
+    if run.issue_on is None:
+        return None
+    last_on = invoicing.last_issue(
+        run.legal_entity_id, Invoice.Kind.INVOICE.value, run.issue_on.year
+    )
+    return max(run.issue_on, last_on or run.issue_on)
+
+
+def _is_early(run: InvoiceRun, at: datetime) -> bool:
+    """Whether the day its invoices are to carry has not come yet where the seller is."""
+    today = at.astimezone(ZoneInfo(run.legal_entity.time_zone)).date()
+    return run.issue_on is not None and run.issue_on > today
 
 
 def _save(rows: Sequence[tuple[int, str, str, int | None]]) -> None:
@@ -394,13 +459,14 @@ def _save(rows: Sequence[tuple[int, str, str, int | None]]) -> None:
         )
 
 
-def _park(item_id: int, failure: Exception) -> None:
+def _park(item_id: int, state: RunItem.State, failure: Exception) -> None:
+    """Set a customer aside, unless another worker finished it meanwhile."""
     if isinstance(failure, BillingError):
         reason = str(failure)
     else:
         log.error("run item %s failed", item_id, exc_info=failure)
         reason = f"It could not be worked on ({type(failure).__name__}); the log has the details."
-    RunItem.objects.filter(pk=item_id).update(
+    RunItem.objects.filter(pk=item_id, state=state).update(
         state=RunItem.State.PARKED, reason=reason[:300], lease_until=None
     )
 
@@ -409,7 +475,7 @@ def _park(item_id: int, failure: Exception) -> None:
 
 
 @transaction.atomic
-def _drafted(run_id: int) -> bool:
+def _drafted(run_id: int, at: datetime) -> bool:
     """Nothing waits: on to review, or done when nobody owes anything."""
     run = _lock(run_id)
     items = RunItem.objects.filter(run=run)
@@ -417,6 +483,7 @@ def _drafted(run_id: int) -> bool:
         return False
     if not items.filter(state=RunItem.State.DRAFTED).exists():
         _move(run, State.DONE)
+        InvoiceRun.objects.filter(pk=run.pk).update(finished_at=at)
         return False
     _move(run, State.IN_REVIEW)
     _open_request(run)

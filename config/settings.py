@@ -336,3 +336,5 @@ LOGGING: dict[str, Any] = {
 # --- The product -----------------------------------------------------------------------------
 # Fail points are armed by tests only; see FAILPOINT in the fault tests.
 FAILPOINTS = env.bool("FAILPOINTS", default=False)
+# After this long another worker takes up what a dead one left of an invoice run.
+RUN_LEASE_SECONDS = env.int("RUN_LEASE_SECONDS", default=300)
