@@ -32,6 +32,6 @@ def failpoint(name: str) -> None:
     if way == "full":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
     if way.startswith("sleep:"):
-        time.sleep(float(way.removeprefix("sleep:")))
+        time.sleep(int(way.removeprefix("sleep:")))
         return
     os.kill(os.getpid(), signal.SIGKILL)
