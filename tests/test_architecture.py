@@ -23,7 +23,6 @@ FLOORS = {
     "billing.errors": 1,
     "billing.transactions": 1,
     "billing.bulk": 1,
-    "billing.demo_data": 1,
     "billing.failpoints": 1,
     "billing.templatetags.billing_format": 1,
     "accounts.models": 2,

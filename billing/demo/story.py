@@ -1,28 +1,17 @@
-"""Demonstration data: three sellers, their customers and some months of plausible business.
-
-Everything happens through the services, in the order of its dates, as if the house had been open
-since then; the figures come from a fixed seed. The sellers are marked `is_demo`, and so are the
-people; `remove` takes all of it away again and touches nothing else.
-"""
+"""What happened in the demonstration, told in order of time through the services."""
 
 import heapq
 import random
-import secrets
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import count
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from django.core.files.storage import storages
-from django.db import connection, transaction
-from django.db.models import Q
-
-from accounts import roles
-from accounts.models import Role, RoleAssignment, User, in_force
 from billing import (
     catalog,
     credits,
@@ -34,8 +23,7 @@ from billing import (
     subscriptions,
     topups,
 )
-from billing import demo_data as data
-from billing.errors import MissingData
+from billing.demo import data
 from billing.models import (
     CREDITS,
     Contact,
@@ -60,170 +48,12 @@ from billing.rules.periods import add_months
 
 SEED: Final = 20_261_124
 ACTOR: Final = "demonstration"
-LOCK: Final = 0x64656D6F  # any fixed number: two at once take turns
 MONTHS: Final = 4  # billed months; the first is short, the present one is open
 DRAWN_FIRST: Final = 10  # priority of the newest runs' documents
-LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # none that look alike
 BATCH: Final = 2000
+PLAIN_LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz")
 
 Progress = Callable[[str, int, int], None]  # step, done, whole
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """A demonstration person; the password is told once, when it is made."""
-
-    username: str
-    name: str
-    duty: str
-    password: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Logins:
-    """Who can log in. `is_new` tells whether the data were made just now."""
-
-    people: tuple[Login, ...]
-    is_new: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """What `remove` took away: rows by table, and files of documents."""
-
-    rows: tuple[tuple[str, int], ...]
-    files: int
-    people: int
-
-
-def exists() -> bool:
-    """Whether this installation has demonstration data."""
-    return LegalEntity.objects.filter(is_demo=True).exists()
-
-
-@transaction.atomic
-def create(
-    at: datetime,
-    progress: Progress = lambda step, done, whole: None,
-    *,
-    new_passwords: bool = False,
-) -> Logins:
-    """Make the demonstration data as they would stand at `at`, all or nothing; once.
-
-    Running it again makes nothing but a missing person. A person's password is made with the
-    person, or anew when `new_passwords` asks for it.
-    Raises MissingData when a real seller or person bears a name the demonstration needs.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-    roles.sync_roles(at=at)
-    _refuse_taken_names()
-    people = {person.username: _person(person, new_passwords) for person in data.PEOPLE}
-    is_new = not exists()
-    if is_new:
-        users = {name: user.pk for name, (user, _) in people.items()}
-        _Story(at, users, progress).tell()
-    for person in data.PEOPLE:
-        _give_role(person, people[person.username][0], at)
-    return Logins(
-        tuple(
-            Login(person.username, person.name, person.duty, people[person.username][1])
-            for person in data.PEOPLE
-        ),
-        is_new,
-    )
-
-
-def remove(at: datetime) -> Removed:
-    """Take away every row and file of the demonstration; its people can no longer log in.
-
-    Plans, packs and meters of the demonstration that a real customer uses are kept, and so are
-    the VAT rates, which are facts.
-    """
-    storage = storages["documents"]
-    with transaction.atomic():
-        files = list(
-            InvoiceDocument.objects.filter(customer__legal_entity__is_demo=True)
-            .exclude(storage_name="")
-            .values_list("storage_name", flat=True)
-        )
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-            cursor.execute("SELECT table_name, rows_removed FROM billing_remove_demo()")
-            rows = tuple(cursor.fetchall())
-        people = list(User.objects.filter(is_demo=True, is_active=True))
-        for user in people:
-            for assignment in RoleAssignment.objects.filter(in_force(at), user=user):
-                roles.end(assignment.pk, at=at, actor=None)
-            user.is_active = False
-            user.set_unusable_password()
-            user.save(update_fields=("is_active", "password"))
-    for name in files:
-        storage.delete(name)
-    return Removed(rows, len(files), len(people))
-
-
-# --- people ----------------------------------------------------------------------------------
-
-
-def _refuse_taken_names() -> None:
-    codes = [seller["code"] for seller in data.SELLERS]
-    sellers = LegalEntity.objects.filter(code__in=codes, is_demo=False)
-    names = [person.username for person in data.PEOPLE]
-    taken = [
-        *(f"the seller code {code}" for code in sellers.values_list("code", flat=True)),
-        *User.objects.filter(username__in=names, is_demo=False).values_list("username", flat=True),
-    ]
-    if taken:
-        raise MissingData(
-            f"Demonstration data need {', '.join(taken)}, which real data use already. "
-            "Keep them in an installation of their own (KETER_STATE_DIR)."
-        )
-
-
-def _person(person: data.Person, new_password: bool) -> tuple[User, str | None]:
-    user = User.objects.filter(username=person.username, is_demo=True).first()
-    if user is not None and user.is_active and not new_password:
-        return user, None
-    if user is None:
-        user = User(
-            username=person.username,
-            name=person.name,
-            email=f"{person.username}@tidemark.example",
-            language=person.language,
-            time_zone=person.time_zone,
-            is_staff=not person.customers,
-            is_demo=True,
-        )
-    groups = ("".join(secrets.choice(LETTERS) for _ in range(5)) for _ in range(3))
-    password = "-".join(groups)
-    user.is_active = True
-    user.set_password(password)
-    user.save()
-    return user, password
-
-
-def _give_role(person: data.Person, user: User, at: datetime) -> None:
-    role = Role.objects.get(code=person.role)
-    customers: list[int | None] = [None]
-    if person.customers:
-        found = Customer.objects.filter(legal_entity__is_demo=True, code__in=person.customers)
-        customers = list(found.order_by("code").values_list("pk", flat=True))
-    held = RoleAssignment.objects.filter(Q(in_force(at)), user=user, role=role)
-    for customer_id in customers:
-        if not held.filter(customer_id=customer_id).exists():
-            roles.assign(
-                user=user,
-                role=role,
-                customer_id=customer_id,
-                valid_from=at,
-                actor=None,
-                reason="demonstration",
-                at=at,
-            )
-
-
-# --- the story -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +71,7 @@ class _Member:
         return datetime.combine(day, time(hour, minute), self.zone)
 
 
-class _Story:
+class Story:
     """Tells what happened from the opening to `at`, in order of time."""
 
     def __init__(self, at: datetime, users: dict[str, int], progress: Progress) -> None:
@@ -322,7 +152,7 @@ class _Story:
                 ).latest("number")
             else:
                 version = self._version(terms)
-                if terms.state == PlanVersion.State.ARCHIVED:
+                if terms.state == "archived":
                     self.retired.append(version)
             self.versions[terms.key] = version
         self.packs = {
@@ -366,7 +196,7 @@ class _Story:
             },
             prices=[*usage, *terms.prices],
         )
-        if terms.state != PlanVersion.State.DRAFT:
+        if terms.state != "draft":
             catalog.publish(version.pk, at=self.opening, actor_id=self.finance)
             version.refresh_from_db()
         return version
@@ -497,17 +327,16 @@ class _Story:
         for zone in {member.zone for member in self.members.values()}:
             for month in self.months[1:]:
                 midnight = datetime.combine(month, time(), zone)
-                self._at(midnight, lambda at=midnight: credits.renew_due(at=at, actor=ACTOR))
+                self._at(midnight, partial(credits.renew_due, at=midnight, actor=ACTOR))
         for member in self.members.values():
-            self._at(
-                member.local(member.subscription.started_on, 0), lambda m=member: self._welcome(m)
-            )
+            first = member.local(member.subscription.started_on, 0)
+            self._at(first, partial(self._welcome, member))
             if member.party.plan == "prepaid":
                 self._plan_purchases(member)
         for seller in self.entities.values():
             for month, after in zip(self.months, self.months[1:], strict=False):
                 instant = datetime.combine(after, time(9), ZoneInfo(seller.time_zone))
-                self._at(instant, lambda s=seller, m=month, a=instant: self._bill(s, m, a))
+                self._at(instant, partial(self._bill, seller, month, instant))
         self._plan_gifts()
         self._plan_holds()
         self._plan_single_invoices()
@@ -564,14 +393,15 @@ class _Story:
                 instant = member.local(day, 9, 30)
                 self._at(
                     instant,
-                    lambda at=instant: topups.buy_packs(
+                    partial(
+                        topups.buy_packs,
                         customer_id=member.customer.pk,
                         pack_id=pack.pk,
                         count=packs,
-                        at=at,
+                        at=instant,
                         method="card",
-                        reference=f"card payment {at:%Y-%m-%d}",
-                        key=f"demo:{at:%Y-%m-%d}",
+                        reference=f"card payment {day}",
+                        key=f"demo:{day}",
                         actor=ACTOR,
                         request_id=ACTOR,
                     ),
@@ -614,7 +444,7 @@ class _Story:
             ("K-30161", timedelta(days=2, hours=6), "lapse"),
         ):
             held_at = self.at - after
-            self._at(held_at, lambda c=code, a=held_at, e=ended: self._hold(c, a, e))
+            self._at(held_at, partial(self._hold, code, held_at, ended))
         open_use = metering.Use(
             customer_id=self.members["U-50021"].customer.pk,
             subscription_id=self.members["U-50021"].subscription.pk,
@@ -738,7 +568,9 @@ class _Story:
             self._expect_payment(codes[invoice.customer_id], invoice)
 
     def _expect_payment(self, member: _Member, invoice: Invoice) -> None:
-        terms = (invoice.due_on - invoice.issued_on).days if invoice.due_on else 14
+        if invoice.issued_on is None or invoice.due_on is None:
+            return
+        terms = (invoice.due_on - invoice.issued_on).days
         chance = self.random.randint
         amount, days = invoice.payable, chance(3, max(4, terms - 1))
         match member.party.pays:
@@ -752,9 +584,7 @@ class _Story:
                 amount = quantize(invoice.payable / 2, invoice.currency)
             case "over":
                 amount = invoice.payable + Decimal(25)
-        instant = datetime.combine(
-            (invoice.issued_on or self.months[-1]) + timedelta(days=days), time(11), UTC
-        )
+        instant = datetime.combine(invoice.issued_on + timedelta(days=days), time(11), UTC)
         method = "card" if member.party.pays == "card" else "transfer"
         self._at(
             instant,
@@ -778,6 +608,3 @@ def _plain(text: str) -> str:
     """The letters of a name as a host or mailbox may have them."""
     folded = unicodedata.normalize("NFKD", text.replace("ł", "l").replace("ø", "o"))
     return "".join(letter for letter in folded.lower() if letter in PLAIN_LETTERS)
-
-
-PLAIN_LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz")
