@@ -144,6 +144,11 @@ class BackOfficeAdmin(ScopedAdmin):
         filters = list(super().get_list_filter(request))
         return [ViewFilter, *filters] if self.views else filters
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """What the list declares, and the name of a tab."""
+        is_view = bool(self.views) and lookup == ViewFilter.parameter_name
+        return is_view or super().lookup_allowed(lookup, value, request)
+
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:

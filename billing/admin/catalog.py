@@ -5,10 +5,11 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
+from django.urls import URLPattern
 from django.utils.safestring import SafeString
 
 from accounts.admin import ScopedStackedInline
-from billing.admin import states
+from billing.admin import plan_pages, states, steps
 from billing.admin.base import KeptAdmin, ReadOnlyAdmin, View, column, today
 from billing.models import (
     CreditPack,
@@ -80,6 +81,7 @@ class PlanVersionAdmin(KeptAdmin):
     search_fields = ("plan__name",)
     autocomplete_fields = ("plan",)
     inlines = (PriceInline,)
+    change_form_template = "admin/billing/planversion/change_form.html"
     empty_text = "A version says what a plan costs from a day on. Publish it and it never changes."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PlanVersion]:
@@ -89,11 +91,22 @@ class PlanVersionAdmin(KeptAdmin):
             super().get_queryset(request).annotate(running=Count("subscriptions", filter=running))
         )
 
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Only a draft is edited; a published version is read only."""
+        return _is_draft(obj) and super().has_change_permission(request, obj)
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        """Everything but the state, once published."""
-        if obj is None or obj.state == PlanVersion.State.DRAFT:
-            return ("published_at",)
-        return tuple(f.name for f in self.opts.fields if f.name not in ("id", "state"))
+        """The state moves by publishing, not by hand."""
+        return ("state", "published_at")
+
+    def get_urls(self) -> list[URLPattern]:
+        """Going on and off sale has pages of its own."""
+        step = steps.url(self, plan_pages.STEPS, facts=plan_pages.facts, subject=str)
+        return [step, *super().get_urls()]
+
+    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """Terms and prices in words, and the next step."""
+        return plan_pages.context(request, row)
 
     @column("version", ordering="plan__name")
     def name(self, version: PlanVersion) -> str:

@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from accounts.admin import ScopedTabularInline
-from billing.admin import run_pages, states
+from billing.admin import run_pages, states, steps
 from billing.admin.base import ReadOnlyAdmin, Tool, View, column
 from billing.models import (
     Approval,
@@ -62,24 +62,24 @@ class InvoiceRunAdmin(ReadOnlyAdmin):
         return states.state(run, states.RUN)
 
     def get_urls(self) -> list[URLPattern]:
-        """The run's own pages before the stock ones."""
+        """The run's own pages besides the stock ones."""
         wrap = self.admin_site.admin_view
-        own = [
+        return [
             path("plan/", wrap(run_pages.plan_view(self)), name="billing_invoicerun_plan"),
             path(
                 "<int:run_id>/progress/",
                 wrap(run_pages.progress_view(self)),
                 name="billing_invoicerun_progress",
             ),
-            path(
-                "<int:run_id>/<str:step>/",
-                wrap(run_pages.step_view(self)),
-                name="billing_invoicerun_step",
+            steps.url(
+                self,
+                run_pages.STEPS,
+                facts=run_pages.facts,
+                subject=lambda run: f"{run.period.lower:%B %Y}",
+                after=run_pages.nudge,
             ),
+            *super().get_urls(),
         ]
-        stock = super().get_urls()
-        # The stock pages of a row end in a fixed word; a step is none of those words.
-        return [own[0], own[1], *stock[:-1], own[2], stock[-1]]
 
     def list_tools(self, request: HttpRequest) -> list[Tool]:
         """A new run, for those who may make one."""
@@ -114,6 +114,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
 
     owner = "customer"
     view_permission = "approve"
+    house_permission = "view_audit"
     list_display = ("summary", "requested_by", "requested_at", "decided", "decided_by")
     list_select_related = ("requested_by", "decision__decided_by", "legal_entity")
     views = (View("open", "To decide", lambda rows: rows.filter(decision__isnull=True), True),)

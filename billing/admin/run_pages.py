@@ -1,14 +1,12 @@
 """The pages of one run: live progress, failures with their cures, and each step's confirmation."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
 from django import forms
-from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -16,11 +14,11 @@ from django.views.decorators.http import require_safe
 
 from accounts import access
 from billing import runs
-from billing.admin import charts, states
-from billing.admin.base import DateInput, Tool
-from billing.errors import BillingError
+from billing.admin import charts, states, steps
+from billing.admin.base import DateInput
+from billing.admin.steps import Fact, Step
 from billing.models import InvoiceRun, LegalEntity, Plan, RunItem
-from billing.templatetags.billing_format import amount, count, month_text
+from billing.templatetags.billing_format import amount, count, month_text, span_text
 
 FAILURES_SHOWN: Final = 100
 LATEST_SHOWN: Final = 12
@@ -139,7 +137,7 @@ def context(request: HttpRequest, run: InvoiceRun) -> dict[str, Any]:
         "page_title": f"Invoice run, {month_text(run.period.lower, run.period.upper)}",
         "page_badge": states.state(run, states.RUN),
         "page_lead": _lead(run),
-        "page_tools": _tools(request, run, progress),
+        "page_tools": steps.tools(request, run, STEPS, "billing_invoicerun"),
         "progress": live(progress),
         "is_live": run.state in LIVE,
         "progress_url": reverse("admin:billing_invoicerun_progress", args=[run.pk]),
@@ -191,23 +189,6 @@ def _failure(item: RunItem) -> dict[str, Any]:
 # --- Steps -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One thing a person may do to a run, with the page that asks for it."""
-
-    label: str
-    permission: str
-    question: str
-    lead: str
-    effects: tuple[tuple[str, str], ...]
-    done: str
-    act: Callable[[InvoiceRun, Any, str], object]
-    allowed_in: tuple[str, ...]
-    icon: str = ""
-    needs_reason: bool = True
-    is_main: bool = False
-
-
 def _start(run: InvoiceRun, user: Any, _reason: str) -> None:
     runs.start(run.pk, at=timezone.now(), actor_id=user.pk)
 
@@ -232,6 +213,20 @@ def _retry(run: InvoiceRun, user: Any, _reason: str) -> None:
     runs.retry_failed(run.pk, actor_id=user.pk)
 
 
+def _in(*allowed: str) -> Callable[[InvoiceRun, Any], bool]:
+    return lambda run, _user: run.state in allowed
+
+
+def _may_approve(run: InvoiceRun, user: Any) -> bool:
+    return run.state == State.IN_REVIEW and run.author_id != user.pk
+
+
+def _may_retry(run: InvoiceRun, _user: Any) -> bool:
+    if run.state in (State.PLANNED, State.STOPPED):
+        return False
+    return RunItem.objects.filter(run=run, state=RunItem.State.PARKED).exists()
+
+
 STEPS: Final[Mapping[str, Step]] = {
     "start": Step(
         label="Start",
@@ -244,7 +239,7 @@ STEPS: Final[Mapping[str, Step]] = {
         ),
         done="The run has started.",
         act=_start,
-        allowed_in=(State.PLANNED,),
+        allowed=_in(State.PLANNED),
         icon="play",
         needs_reason=False,
         is_main=True,
@@ -260,7 +255,7 @@ STEPS: Final[Mapping[str, Step]] = {
         ),
         done="The run is approved.",
         act=_approve,
-        allowed_in=(State.IN_REVIEW,),
+        allowed=_may_approve,
         icon="check",
         is_main=True,
     ),
@@ -277,7 +272,7 @@ STEPS: Final[Mapping[str, Step]] = {
         ),
         done="The invoices are being issued.",
         act=_issue,
-        allowed_in=(State.APPROVED,),
+        allowed=_in(State.APPROVED),
         needs_reason=False,
         is_main=True,
     ),
@@ -289,12 +284,8 @@ STEPS: Final[Mapping[str, Step]] = {
         effects=(("pause", "What is drafted or issued stays as it is."),),
         done="The run has stopped.",
         act=_stop,
-        allowed_in=(
-            State.DRAFTING,
-            State.IN_REVIEW,
-            State.APPROVED,
-            State.ISSUING,
-            State.DELIVERING,
+        allowed=_in(
+            State.DRAFTING, State.IN_REVIEW, State.APPROVED, State.ISSUING, State.DELIVERING
         ),
         icon="pause",
     ),
@@ -306,7 +297,7 @@ STEPS: Final[Mapping[str, Step]] = {
         effects=(("play", "Customers already done are not done again."),),
         done="The run goes on.",
         act=_resume,
-        allowed_in=(State.STOPPED,),
+        allowed=_in(State.STOPPED),
         icon="play",
         needs_reason=False,
         is_main=True,
@@ -321,93 +312,34 @@ STEPS: Final[Mapping[str, Step]] = {
         ),
         done="The customers set aside are taken up again.",
         act=_retry,
-        allowed_in=(
-            State.DRAFTING,
-            State.IN_REVIEW,
-            State.APPROVED,
-            State.ISSUING,
-            State.DELIVERING,
-            State.DONE,
-        ),
+        allowed=_may_retry,
         needs_reason=False,
     ),
 }
 
 
-def _tools(request: HttpRequest, run: InvoiceRun, progress: runs.Progress) -> list[Tool]:
-    tools = []
-    for name, step in STEPS.items():
-        if run.state not in step.allowed_in or not may(request, step.permission):
-            continue
-        if name == "retry" and not progress.parked:
-            continue
-        if name == "approve" and run.author_id == request.user.pk:
-            continue
-        url = reverse("admin:billing_invoicerun_step", args=[run.pk, name])
-        tools.append(Tool(step.label, url, step.icon, step.is_main))
-    return sorted(tools, key=lambda tool: tool.is_main)
+def facts(run: InvoiceRun) -> list[Fact]:
+    """What a run's confirmation names: seller, days, totals of each currency."""
+    return [
+        Fact("Seller", run.legal_entity.name),
+        Fact("Period", span_text(run.period.lower, run.period.upper), is_loud=True),
+        *(
+            Fact(currency, f"{amount(gross, currency)} in {people_count(number)}")
+            for currency, number, _net, _tax, gross in runs.totals(run.pk)
+        ),
+    ]
 
 
-class ReasonForm(forms.Form):
-    """Why a step is taken; kept in the audit trail."""
-
-    reason = forms.CharField(
-        max_length=500,
-        widget=forms.Textarea(attrs={"rows": 3}),
-        help_text="Required. It is kept in the audit trail with your name.",
-    )
+def people_count(number: int) -> str:
+    """`1 invoice`, `23 invoices`."""
+    return charts.people_count(number, "invoice", "invoices")
 
 
-def step_view(model_admin: Any) -> Callable[..., HttpResponse]:
-    """Ask before a step, then take it. The answer of the service is shown in its own words."""
-
-    def view(request: HttpRequest, run_id: int, step: str) -> HttpResponse:
-        run = _visible(model_admin, request, run_id)
-        wanted = STEPS.get(step)
-        if wanted is None:
-            raise Http404
-        if not may(request, wanted.permission):
-            raise PermissionDenied
-        back = reverse("admin:billing_invoicerun_change", args=[run.pk])
-        form = ReasonForm(request.POST or None) if wanted.needs_reason else None
-        if request.method == "POST" and (form is None or form.is_valid()):
-            reason = form.cleaned_data["reason"] if form else ""
-            _take(request, wanted, run, reason)
-            return HttpResponseRedirect(back)
-        shown = {
-            **model_admin.admin_site.each_context(request),
-            "opts": model_admin.opts,
-            "title": wanted.question,
-            "run": run,
-            "step": wanted,
-            "button": f"{wanted.label.rstrip('…')} {run.period.lower:%B %Y}",
-            "form": form,
-            "back": back,
-            "run_totals": [
-                (currency, count(number), amount(gross, currency))
-                for currency, number, _net, _tax, gross in runs.totals(run.pk)
-            ],
-        }
-        return TemplateResponse(request, "admin/billing/invoicerun/step.html", shown)
-
-    return view
-
-
-def _take(request: HttpRequest, step: Step, run: InvoiceRun, reason: str) -> None:
-    try:
-        step.act(run, request.user, reason)
-    except BillingError as refusal:
-        messages.error(request, str(refusal))
-        return
-    _nudge(run.pk)
-    messages.success(request, step.done)
-
-
-def _nudge(run_id: int) -> None:
+def nudge(run: InvoiceRun) -> None:
     """Tell a worker there is work; the clock finds it anyway when the message is lost."""
     from billing import tasks  # the tasks bring the renderer along; pages do without it
 
-    tasks.advance_run.delay_on_commit(run_id)
+    tasks.advance_run.delay_on_commit(run.pk)
 
 
 class PlanForm(forms.Form):

@@ -85,6 +85,7 @@ class UsageImportAdmin(ReadOnlyAdmin):
     """Files of usage and what came of their rows."""
 
     view_permission = "import_usage"
+    house_permission = "view_audit"
     list_display = (
         "file_name",
         "shown_state",
