@@ -24,6 +24,7 @@ CODES: Final = (
     "add_permission",
     "change_permission",
     "delete_permission",
+    "house_permission",
 )
 
 

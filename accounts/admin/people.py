@@ -328,6 +328,7 @@ class RoleAssignmentAdmin(HousePage):
 
     owner = "customer"
     view_permission = "manage_people"
+    house_permission = "view_people"
     add_permission = "manage_roles"
     form = AssignmentForm
     list_lead = "A role holds from its first moment until its end. Past rows stay as history."
@@ -340,11 +341,6 @@ class RoleAssignmentAdmin(HousePage):
     actions = ("end_now",)
     fields = ("user", "role", "customer", "valid_from", "valid_until", "reason")
 
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whoever decides about a customer's people, or may see everybody."""
-        everybody = access.is_house_wide(request.user, "view_people")
-        return everybody or super().has_view_permission(request, obj)
-
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Given by whoever decides for the house."""
         return access.is_house_wide(request.user, "manage_roles")
@@ -352,16 +348,6 @@ class RoleAssignmentAdmin(HousePage):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """A row is ended and given anew, never edited."""
         return False
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Assignments on the reader's customers, or all."""
-        if access.is_house_wide(request.user, "view_people"):
-            return self.model._default_manager.order_by(*self.get_ordering(request))
-        return super().get_queryset(request)
-
-    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        """The newest first."""
-        return ("-valid_from", "-id")
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """From now on."""
@@ -446,9 +432,7 @@ class RoleAssignmentAdmin(HousePage):
 
     def who_sees(self, request: HttpRequest, customer_id: int) -> HttpResponse:
         """Everybody who can see a customer, through which role, and what it allows."""
-        may_ask = access.is_house_wide(request.user, "view_people") or access.may(
-            request.user, "manage_people", customer_id
-        )
+        may_ask = self.sees_all(request) or access.may(request.user, "manage_people", customer_id)
         model = RoleAssignment._meta.get_field("customer").related_model
         customer = cast("Any", model)._default_manager.filter(pk=customer_id).first()
         if customer is None or not may_ask:

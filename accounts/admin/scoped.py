@@ -72,9 +72,7 @@ class LargePaginator(Paginator):
 class ScopedRelatedFilter(RelatedFieldListFilter):
     """A filter by a related row whose choices are those the reader may see."""
 
-    def field_choices(
-        self, field: Any, request: HttpRequest, model_admin: Any
-    ) -> list[Any]:
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[Any]:
         """The visible rows, a bounded number of them."""
         rows = visible_rows(model_admin, get_model_from_relation(field), request)
         return [(row.pk, str(row)) for row in rows[:CHOICES_MAX]]
@@ -174,6 +172,9 @@ class ScopedAdmin(ScopedFields, admin.ModelAdmin):
 
     show_full_result_count = False
     paginator = LargePaginator
+    # A code that, held on the whole house, shows every row: how an auditor sees what is otherwise
+    # for those who act on it.
+    house_permission: ClassVar[str | None] = None
     # Further fields a list's address may filter by.
     lookups_allowed: ClassVar[Sequence[str]] = ()
 
@@ -189,8 +190,13 @@ class ScopedAdmin(ScopedFields, admin.ModelAdmin):
         return self.has_view_permission(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whoever may see, or may change."""
-        return self.holds(request, self.reading_permission, obj)
+        """Where declared, or house-wide."""
+        return self.sees_all(request) or self.holds(request, self.reading_permission, obj)
+
+    def sees_all(self, request: HttpRequest) -> bool:
+        """Whether the reader sees every row by the house's own code."""
+        code = self.house_permission
+        return code is not None and access.is_house_wide(request.user, code)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Where declared; a new customer, which no role covers yet, by the house only."""
@@ -213,7 +219,13 @@ class ScopedAdmin(ScopedFields, admin.ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """The rows the reader may see."""
         rows = super().get_queryset(request)
+        if self.sees_all(request):
+            return rows
         return self.limited(rows, request, self.reading_permission, self.owner)
+
+    def get_ordering(self, request: HttpRequest) -> Any:
+        """Always some order: pages of an unordered list repeat rows."""
+        return super().get_ordering(request) or self.opts.ordering or ("-pk",)
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
