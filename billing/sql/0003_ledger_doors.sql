@@ -181,19 +181,19 @@ BEGIN
   RETURN k;
 END $$;
 
+-- Every door that remembers a key has also moved or touched the balance row, so that under
+-- REPEATABLE READ a second use of the key fails at the lock (40001), never here.
 CREATE FUNCTION ledger_remember(p_customer bigint, p_key text, p_door text, p_hash bytea,
   p_entry bigint, p_hold bigint, p_covered numeric, p_overage numeric, p_debt numeric)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+  IF p_entry IS NULL THEN
+    UPDATE billing_creditbalance SET next_seq = next_seq WHERE customer_id = p_customer;
+  END IF;
   INSERT INTO billing_ledgerkey
     (customer_id, key, door, request_hash, entry_id, hold_id, covered, overage, debt, recorded_at)
   VALUES (p_customer, p_key, p_door, p_hash, p_entry, p_hold, p_covered, p_overage, p_debt,
-          clock_timestamp())
-  ON CONFLICT DO NOTHING;
-  IF NOT FOUND THEN
-    -- Only under REPEATABLE READ: the key was written after this transaction's snapshot.
-    RAISE EXCEPTION 'key % was written meanwhile', p_key USING ERRCODE = 'serialization_failure';
-  END IF;
+          clock_timestamp());
 END $$;
 
 CREATE FUNCTION ledger_check_amount(p_amount numeric) RETURNS numeric LANGUAGE plpgsql AS $$
@@ -526,10 +526,11 @@ BEGIN
 END $$;
 
 CREATE FUNCTION ledger_spend_hash(p_amount numeric, p_meter bigint, p_project bigint,
-  p_subscription bigint, p_policy text) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
-  SELECT sha256(convert_to(format('spend|%s|%s|%s|%s|%s', trim_scale(p_amount), p_meter, p_project,
-    p_subscription, p_policy), 'UTF8'))
-$$;
+  p_subscription bigint, p_policy text) RETURNS bytea LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN sha256(convert_to(format('spend|%s|%s|%s|%s|%s', trim_scale(p_amount), p_meter, p_project,
+    p_subscription, p_policy), 'UTF8'));
+END $$;
 
 -- ── The doors ────────────────────────────────────────────────────────────────────────────────
 
@@ -634,14 +635,14 @@ BEGIN
   overage := paid.overage;
   owed := paid.owed;
   replayed := false;
+  IF entry IS NULL THEN
+    PERFORM ledger_remember(b.customer_id, p_key, 'spend', hash, NULL, NULL, 0, overage, 0);
+    RETURN;
+  END IF;
   -- What ledger_remember does, without the price of a call on the hot path.
   INSERT INTO billing_ledgerkey
     (customer_id, key, door, request_hash, entry_id, covered, overage, debt, recorded_at)
-  VALUES (b.customer_id, p_key, 'spend', hash, entry, covered, overage, owed, clock_timestamp())
-  ON CONFLICT DO NOTHING;
-  IF NOT FOUND THEN
-    RAISE EXCEPTION 'key % was written meanwhile', p_key USING ERRCODE = 'serialization_failure';
-  END IF;
+  VALUES (b.customer_id, p_key, 'spend', hash, entry, covered, overage, owed, clock_timestamp());
 END $$;
 
 -- Pay for use. By policy the rest is refused (block), returned as overage (invoice) or owed (debt).
@@ -677,14 +678,16 @@ END $$;
 -- overlap is a part. Everything else goes row by row: keys seen before, grants or holds that end
 -- or begin within the batch, late use, debt, mixed scopes, and customers with a refusal, because
 -- a refused row must not refuse the smaller one after it.
+--
+-- The two statements that read the arrays are run by EXECUTE, so that they are planned for the
+-- arrays at hand. (plan_cache_mode would plan every foreign key check of every row anew as well.)
 CREATE FUNCTION ledger_spend_many(p_customers bigint[], p_keys text[], p_amounts numeric[],
   p_ats timestamptz[], p_meters bigint[], p_projects bigint[], p_subscriptions bigint[],
   p_policies text[], p_debt_limits numeric[], p_booked_ats timestamptz[], p_actor text,
   p_reason text, p_request_id text)
 RETURNS TABLE (place bigint, entry bigint, covered numeric, overage numeric, owed numeric,
   replayed boolean, refused text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET plan_cache_mode = force_custom_plan AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
   plain bigint[] := '{}';
@@ -707,14 +710,15 @@ BEGIN
     ORDER BY o.customer_id FOR NO KEY UPDATE;
 
   IF cardinality(p_customers) >= 100 THEN
-    SELECT coalesce(array_agg(asked.customer), '{}') INTO plain
+    EXECUTE $plan$
+    SELECT coalesce(array_agg(asked.customer), '{}')
       FROM (
         SELECT i.customer, sum(i.amount) AS amount, min(i.at) AS first_at, max(i.at) AS last_at,
                count(*) AS rows, count(DISTINCT i.key) AS keys, max(i.meter) AS meter,
                max(i.project) AS project, max(i.policy) AS policy,
                count(DISTINCT (i.meter, i.project)) = 1 AS one_scope,
                min(i.policy) = max(i.policy) AS one_policy, count(k.key) AS known
-          FROM unnest(p_customers, p_keys, p_amounts, p_ats, p_meters, p_projects, p_policies)
+          FROM unnest($1, $2, $3, $4, $5, $6, $7)
             AS i (customer, key, amount, at, meter, project, policy)
           LEFT JOIN billing_ledgerkey k ON k.customer_id = i.customer AND k.key = i.key
          GROUP BY i.customer
@@ -737,11 +741,13 @@ BEGIN
        AND (asked.one_scope OR NOT lots.scoped) AND NOT lots.begins
        AND (o.due_at IS NULL OR o.due_at > asked.last_at)
        AND (o.swept_at IS NULL OR o.swept_at <= asked.first_at)
-       AND (asked.amount <= lots.free OR asked.policy = 'invoice');
+       AND (asked.amount <= lots.free OR asked.policy = 'invoice')
+    $plan$ INTO plain
+    USING p_customers, p_keys, p_amounts, p_ats, p_meters, p_projects, p_policies;
   END IF;
 
   IF cardinality(plain) > 0 THEN
-    RETURN QUERY
+    RETURN QUERY EXECUTE $pay$
     WITH lots AS MATERIALIZED (
       SELECT g.customer_id, g.id, g.remaining - g.held AS free,
              sum(g.remaining - g.held) OVER (
@@ -749,11 +755,11 @@ BEGIN
                ORDER BY g.priority, g.expires_at NULLS LAST, g.kind = 'purchased', g.created_at, g.id
              ) AS upto,
              sum(g.remaining - g.held) OVER (PARTITION BY g.customer_id) AS supply
-        FROM unnest(plain) AS c (id)
+        FROM unnest($1) AS c (id)
         JOIN (
           SELECT i.customer, min(i.at) AS first_at, max(i.at) AS last_at, max(i.meter) AS meter,
                  max(i.project) AS project
-            FROM unnest(p_customers, p_ats, p_meters, p_projects) AS i (customer, at, meter, project)
+            FROM unnest($2, $5, $6, $7) AS i (customer, at, meter, project)
            GROUP BY i.customer
         ) asked ON asked.customer = c.id
         JOIN billing_creditgrant g ON g.customer_id = c.id
@@ -764,10 +770,10 @@ BEGIN
     ), asked AS (
       SELECT i.*, sum(i.amount) OVER (PARTITION BY i.customer ORDER BY i.place) AS upto,
              coalesce(s.supply, 0) AS supply
-        FROM unnest(p_customers, p_keys, p_amounts, p_ats, p_meters, p_projects, p_subscriptions,
-                    p_policies, p_booked_ats) WITH ORDINALITY
+        FROM unnest($2, $3, $4, $5, $6, $7, $8,
+                    $9, $10) WITH ORDINALITY
           AS i (customer, key, amount, at, meter, project, subscription, policy, booked_at, place)
-        JOIN unnest(plain) AS c (id) ON c.id = i.customer
+        JOIN unnest($1) AS c (id) ON c.id = i.customer
         LEFT JOIN (SELECT DISTINCT l.customer_id, l.supply FROM lots l) s
           ON s.customer_id = i.customer
     ), paid AS MATERIALIZED (
@@ -783,8 +789,9 @@ BEGIN
       UPDATE billing_creditbalance o
          SET available = o.available - d.covered, next_seq = o.next_seq + d.entries,
              last_at = greatest(o.last_at, d.last_at)
-        FROM (SELECT p.customer, sum(p.covered) AS covered, max(p.step) AS entries, max(p.at) AS last_at
-                FROM paid p WHERE p.covered > 0 GROUP BY p.customer) d
+        FROM (SELECT p.customer, sum(p.covered) AS covered, max(p.step) AS entries,
+                     max(p.at) FILTER (WHERE p.covered > 0) AS last_at
+                FROM paid p GROUP BY p.customer) d
        WHERE o.customer_id = d.customer
       RETURNING o.customer_id, o.next_seq - d.entries AS first_seq
     ), entries AS (
@@ -793,7 +800,7 @@ BEGIN
          meter_id, project_id, subscription_id, actor, reason, request_id)
       SELECT p.entry, p.customer, m.first_seq + p.step - 1, 'spend', 'available', 'consumed',
              p.covered, p.at, clock_timestamp(), coalesce(p.booked_at, p.at), p.meter, p.project,
-             p.subscription, p_actor, p_reason, p_request_id
+             p.subscription, $11, $12, $13
         FROM paid p JOIN moved m ON m.customer_id = p.customer
        WHERE p.covered > 0 ORDER BY p.entry
     ), parts AS MATERIALIZED (
@@ -819,7 +826,10 @@ BEGIN
         FROM paid p
     )
     SELECT p.place, p.entry, p.covered, p.amount - p.covered, 0::numeric, false, NULL::text
-      FROM paid p;
+      FROM paid p
+    $pay$
+    USING plain, p_customers, p_keys, p_amounts, p_ats, p_meters, p_projects, p_subscriptions,
+      p_policies, p_booked_ats, p_actor, p_reason, p_request_id;
   END IF;
 
   FOR r IN
