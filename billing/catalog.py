@@ -1,5 +1,6 @@
 """Plans and prices: publish terms, which are frozen from then on."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 from django.db import transaction
 
 from billing import audit
-from billing.errors import IllegalTransition
-from billing.models import Plan, PlanVersion, Price
-from billing.rules import states
+from billing.errors import IllegalTransition, MissingData
+from billing.models import CREDITS, Plan, PlanVersion, Price
+from billing.rules import pricing, states
+from billing.rules.money import exponent
 
 
 @transaction.atomic
@@ -37,12 +39,19 @@ def draft_version(
 
 @transaction.atomic
 def publish(version_id: int, *, at: datetime, actor_id: int | None) -> None:
-    """Put a draft on sale and freeze it. Raises IllegalTransition unless it is a draft."""
+    """Put a draft on sale and freeze it.
+
+    Raises IllegalTransition unless it is a draft, and MissingData when its prices could not be
+    billed: they can never be mended afterwards.
+    """
     version = PlanVersion.objects.select_for_update(no_key=True).get(pk=version_id)
     if not states.may(states.PLAN_VERSION, version.state, PlanVersion.State.PUBLISHED):
         raise IllegalTransition(
             subject=str(version), state=version.get_state_display(), target="published"
         )
+    faults = _faults(version, list(version.prices.all()))
+    if faults:
+        raise MissingData(" ".join(faults))
     PlanVersion.objects.filter(pk=version_id).update(
         state=PlanVersion.State.PUBLISHED, published_at=at
     )
@@ -64,3 +73,55 @@ def archive(version_id: int, *, actor_id: int | None) -> None:
         )
     PlanVersion.objects.filter(pk=version_id).update(state=PlanVersion.State.ARCHIVED)
     audit.record("plan version archived", subject=f"plan_version:{version_id}", actor_id=actor_id)
+
+
+def _faults(version: PlanVersion, prices: Sequence[Price]) -> list[str]:
+    """What keeps a version from being sold, as sentences; empty for a sound one."""
+    faults = [fault for price in prices if (fault := _fault(price))]
+    counts: Counter[tuple[str, object]] = Counter()
+    for price in prices:
+        if price.role == Price.Role.OVERAGE:
+            counts["overage", price.currency] += 1
+        elif price.role == Price.Role.USAGE:
+            counts["use", price.meter] += 1
+    faults += [
+        f"There are {number} prices of {what} for {which}; keep one."
+        for (what, which), number in counts.items()
+        if number > 1
+    ]
+    if version.overage_policy == PlanVersion.Overage.INVOICE:
+        sold_in = {price.currency for price in prices if price.role == Price.Role.FEE}
+        priced_in = {price.currency for price in prices if price.role == Price.Role.OVERAGE}
+        lacking = ", ".join(sorted(sold_in - priced_in))
+        if lacking or not priced_in:
+            faults.append(
+                "Use beyond the credits is invoiced, but has no price"
+                f"{f' in {lacking}' if lacking else ''}."
+            )
+    return faults
+
+
+def _fault(price: Price) -> str:
+    """What is wrong with one price, as a sentence; empty when nothing is."""
+    in_credits = price.role == Price.Role.USAGE
+    if (price.currency == CREDITS) != in_credits:
+        return f"“{price}”: use is priced in credits, everything else in money."
+    if in_credits and price.meter_id is None:
+        return f"“{price}”: a price of use names its meter."
+    if price.model in {Price.Model.UNIT, Price.Model.PACKAGE} and price.unit_price is None:
+        return f"“{price}” has no price."
+    try:
+        if not in_credits:
+            exponent(price.currency)
+        pricing.rate(
+            pricing.price_from(
+                price.model,  # type: ignore[arg-type]
+                unit_price=price.unit_price,
+                base_quantity=price.base_quantity,
+                tiers=price.tiers,
+            ),
+            1,
+        )
+    except (ValueError, ArithmeticError, TypeError, AttributeError) as wrong:
+        return f"“{price}” cannot be billed: {wrong}."
+    return ""

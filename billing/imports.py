@@ -15,11 +15,12 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, TextIO
+from zoneinfo import ZoneInfo
 
 from django.db import transaction
 from django.db.models.functions import Now
 
-from billing import credits, metering, subscriptions, topups
+from billing import credits, ledger, metering, subscriptions, topups
 from billing.errors import MissingData
 from billing.models import (
     BilledPeriod,
@@ -35,6 +36,7 @@ from billing.rules.money import ZERO
 from billing.rules.pricing import started
 from billing.rules.usage_rows import MAPPINGS, FileMapping, Row, RowRefusedError, fingerprint
 
+_FORMULA_STARTS: Final = frozenset("=+-@\t\r\n\0＝＋－＠")
 BATCH: Final = 2000
 HOLD_DAYS: Final = 30
 FIELD_MAX: Final = 10_000  # characters of one field; longer ones are refused, not read
@@ -184,6 +186,14 @@ def _rows(
             ) from error
         report.rows += 1
         progress(1)
+        if any("\0" in value for value in values.values() if isinstance(value, str)):
+            rejects.add(
+                report,
+                table.line_num,
+                values,
+                RowRefusedError("row", "It holds a character that is no text.", "Remove it."),
+            )
+            continue
         if None in values or None in values.values():
             rejects.add(
                 report,
@@ -220,6 +230,7 @@ class _Importer:
     ) -> None:
         self.entity, self.meter, self.record = entity, meter, record
         self.rules, self.report, self.actor = rules, report, actor
+        self.as_of = as_of
         self.hold_until = as_of + timedelta(days=HOLD_DAYS)
         self.running: dict[str, Subscription] = {}
 
@@ -233,24 +244,11 @@ class _Importer:
             accepted = []
             for item in ordered:
                 subscription = self.running.get(item.row.customer_code)
-                if subscription is None:
-                    refusal = RowRefusedError(
-                        "customer",
-                        f"{item.row.customer_code} is not a customer with a plan.",
-                        "Enter the customer and start its subscription, then read the file again.",
-                    )
-                elif (subscription.customer_id, item.key) not in known and (
-                    item.row.occurred_at.date() < billed.get(subscription.pk, date.min)
-                ):
-                    refusal = RowRefusedError(
-                        "time",
-                        "Its period is invoiced already.",
-                        "Bill it by hand with a line of its own.",
-                    )
-                else:
+                refusal = self._refusal(item, subscription, known, billed)
+                if refusal is None and subscription is not None:
                     accepted.append((item, subscription))
-                    continue
-                rejects.add(self.report, item.line, item.values, refusal)
+                elif refusal is not None:
+                    rejects.add(self.report, item.line, item.values, refusal)
             credits.ensure_allowances(
                 {subscription.pk for _, subscription in accepted},
                 at=max((item.row.occurred_at for item, _ in accepted), default=None),
@@ -260,6 +258,40 @@ class _Importer:
             prepaid = [x for x in accepted if x[1].plan_version_id in self.rules.packs]
             self._record([x for x in accepted if x[1].plan_version_id not in self.rules.packs])
             self._record_prepaid(prepaid, known)
+
+    def _refusal(
+        self,
+        item: _Read,
+        subscription: Subscription | None,
+        known: Mapping[tuple[int, str], str],
+        billed: Mapping[int, date],
+    ) -> RowRefusedError | None:
+        """Why a row that could be read cannot be booked; None when it can, or is already."""
+        at = item.row.occurred_at
+        if at > self.as_of:
+            return RowRefusedError("time", "It is yet to come.", "Read it when it has happened.")
+        if subscription is None:
+            return RowRefusedError(
+                "customer",
+                f"{item.row.customer_code} is not a customer with a plan.",
+                "Enter the customer and start its subscription, then read the file again.",
+            )
+        if (subscription.customer_id, item.key) in known:
+            return None
+        day = at.astimezone(ZoneInfo(subscription.customer.time_zone)).date()
+        if day < subscription.started_on:
+            return RowRefusedError(
+                "time",
+                f"The subscription starts on {subscription.started_on}, after this use.",
+                "Start it earlier, or leave the row out.",
+            )
+        if day < billed.get(subscription.pk, date.min):
+            return RowRefusedError(
+                "time",
+                "Its period is invoiced already.",
+                "Bill it by hand with a line of its own.",
+            )
+        return None
 
     def _known(self, batch: Sequence[_Read]) -> Mapping[tuple[int, str], str]:
         """Rows of the batch recorded by an earlier reading."""
@@ -280,7 +312,7 @@ class _Importer:
             return
         for item in batch:
             code = item.row.customer_code
-            if code in self.running:
+            if code in self.running or item.row.occurred_at > self.as_of:
                 continue
             new = self.rules.onboard(code)
             customer, _ = Customer.objects.get_or_create(
@@ -291,7 +323,7 @@ class _Importer:
             self.running[code] = subscriptions.start(
                 customer_id=customer.pk,
                 plan_version_id=new.plan_version_id,
-                started_on=item.row.occurred_at.date(),
+                started_on=item.row.occurred_at.astimezone(ZoneInfo(customer.time_zone)).date(),
                 actor_id=None,
             )
 
@@ -348,6 +380,7 @@ class _Importer:
         for item, subscription in items:
             queues[subscription.customer_id].append((item, subscription))
         prices = metering.usage_prices({s.pk for _, s in items}, self.meter.pk)
+        batch_starts = min((item.row.occurred_at for item, _ in items), default=self.as_of)
         while queues:
             free = dict(
                 CreditBalance.objects.filter(customer_id__in=queues).values_list(
@@ -369,6 +402,11 @@ class _Importer:
                     left -= cost
                     ready.append((item, subscription))
             self._record(ready)
+            # Every buyer's balance is locked before the first sale locks the number series.
+            for customer_id in sorted(
+                subscription.customer_id for _, subscription, *_ in purchases
+            ):
+                ledger.expire(customer_id, at=batch_starts, request_id=f"import:{self.record.pk}")
             for at, subscription, gap, key in sorted(purchases, key=lambda p: (p[0], p[1].pk)):
                 self._buy(at, subscription, gap, key)
 
@@ -431,7 +469,7 @@ class _Rejects:
 
 def _harmless(cell: str) -> str:
     """A cell no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell[:1] in tuple("=+-@\t\r\n\0") else cell
+    return f"'{cell}" if cell[:1] in _FORMULA_STARTS else cell
 
 
 def _finish(record: UsageImport, report: Report, state: str, rejects: _Rejects) -> None:

@@ -37,6 +37,7 @@ from billing.models import (
 )
 from billing.rules import books, pricing, tax, totals
 from billing.rules.due_lines import Item, Line, Running, TooManyPeriods, due_lines
+from billing.rules.money import ZERO
 from billing.rules.periods import Span
 from billing.snapshots import build as build_snapshot
 from billing.snapshots import credits_applied
@@ -539,13 +540,14 @@ def issue_many(
     issue_on: date | None = None,
     actor_id: int | None = None,
     document_priority: int = 100,
+    is_paid: bool = False,
 ) -> dict[int, str]:
     """Number and freeze approved invoices of one seller; returns number by invoice id.
 
     In one transaction: snapshot, balance, document waiting to be drawn, journal entry and, last
     and shortest, the numbers from the series row. Already issued ids are passed over, so a repeat
     adds nothing. `issue_on` back-dates within what the series allows; without it the day is today
-    in the seller's zone.
+    in the seller's zone. `is_paid`: the money came first, and the document says so.
     Raises MissingData when a legal particular is missing (nothing is issued then; ask
     `missing_for_issue` first) and IllegalTransition when an invoice is not approved.
     """
@@ -593,6 +595,7 @@ def issue_many(
             due_on=due_on[invoice.pk],
             terms_days=terms[invoice.pk],
             credits=applied.get(invoice.pk),
+            paid=invoice.payable if is_paid else ZERO,
         )
         for invoice in invoices
     ]
@@ -685,7 +688,8 @@ def _date_advances(lines: Mapping[int, list[InvoiceLine]], issued_on: date) -> N
         line
         for many in lines.values()
         for line in many
-        if line.explanation.get("tax", {}).get("point") == "issue" and line.tax_point_on != issued_on
+        if line.explanation.get("tax", {}).get("point") == "issue"
+        and line.tax_point_on != issued_on
     ]
     for line in moved:
         line.tax_point_on = issued_on

@@ -5,7 +5,7 @@ from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F, Sum
 
 from billing import audit, journal
@@ -50,29 +50,42 @@ def record(
     when an instruction exceeds what is due or received, IdempotencyConflict when the key was used
     for another payment.
     """
-    if amount <= 0 or quantize(amount, currency) != amount:
+    if not _is_coins(amount, currency):
         raise MissingData(
             f"A payment is a positive amount in whole coins, not {amount} {currency}."
         )
     customer = Customer.objects.select_for_update(no_key=True).get(pk=customer_id)
     standing = Payment.objects.filter(key=key).first()
     if standing is not None:
-        same = (standing.customer_id, standing.currency, standing.amount, standing.received_on)
-        if same != (customer_id, currency, amount, received_on):
+        same = (
+            standing.customer_id,
+            standing.currency,
+            standing.amount,
+            standing.received_on,
+            standing.method,
+            standing.reference,
+        )
+        if same != (customer_id, currency, amount, received_on, method, reference):
             raise IdempotencyConflict(f"{key} was already used for a different payment")
         return standing
-    payment = Payment.objects.create(
-        legal_entity_id=customer.legal_entity_id,
-        customer=customer,
-        currency=currency,
-        amount=amount,
-        received_on=received_on,
-        method=method,
-        reference=reference,
-        payer=payer,
-        key=key,
-        recorded_by_id=recorded_by_id,
-    )
+    try:
+        with transaction.atomic():
+            payment = Payment.objects.create(
+                legal_entity_id=customer.legal_entity_id,
+                customer=customer,
+                currency=currency,
+                amount=amount,
+                received_on=received_on,
+                method=method,
+                reference=reference,
+                payer=payer,
+                key=key,
+                recorded_by_id=recorded_by_id,
+            )
+    except IntegrityError as clash:
+        if Payment.objects.filter(key=key).exists():  # another customer's took it meanwhile
+            raise IdempotencyConflict(f"{key} was already used for a different payment") from clash
+        raise
     journal.post(
         journal.Draft(
             key=f"payment:{payment.pk}:received",
@@ -114,6 +127,10 @@ def customer_money(customer_id: int, currency: str) -> Decimal:
     return (received or ZERO) - (applied or ZERO)
 
 
+def _is_coins(amount: Decimal, currency: str) -> bool:
+    return amount.is_finite() and amount > 0 and quantize(amount, currency) == amount
+
+
 def _oldest_first(customer_id: int, currency: str, amount: Decimal) -> dict[int, Decimal]:
     left = amount
     parts: dict[int, Decimal] = {}
@@ -132,14 +149,22 @@ def _oldest_first(customer_id: int, currency: str, amount: Decimal) -> dict[int,
 
 def _allocate(payment: Payment, invoice_id: int, amount: Decimal) -> None:
     """Apply part of a payment under the invoice's lock; journal and cached balance with it."""
-    invoice = Invoice.objects.select_for_update(no_key=True).get(
-        pk=invoice_id, customer_id=payment.customer_id
+    invoice = (
+        Invoice.objects.select_for_update(no_key=True)
+        .filter(pk=invoice_id, customer_id=payment.customer_id)
+        .first()
     )
+    if invoice is None or invoice.currency != payment.currency:
+        raise CannotAllocate(
+            f"This customer has no invoice of that kind in {payment.currency} to pay."
+        )
+    if not _is_coins(amount, payment.currency):
+        raise CannotAllocate(f"{amount} {payment.currency} is not a positive amount in coins.")
     taken = InvoiceBalance.objects.filter(invoice=invoice, due__gte=amount).update(
         due=F("due") - amount
     )
-    if not taken or amount <= 0:
-        raise CannotAllocate(f"Invoice {invoice.number} has less than {amount} due.")
+    if not taken:
+        raise CannotAllocate(f"{invoice} has less than {amount} due.")
     used = payment.allocations.aggregate(total=Sum("amount"))["total"] or ZERO
     if used + amount > payment.amount:
         raise CannotAllocate(f"Only {payment.amount - used} of this payment is left.")

@@ -60,9 +60,11 @@ def build(
     due_on: date,
     terms_days: int,
     credits: Mapping[str, Any] | None,
+    paid: Decimal = ZERO,
 ) -> dict[str, Any]:
     """Everything printed, as JSON values: decimals and dates are text, spans half-open.
 
+    paid: what had come before the issue; the rest is payable.
     The number is missing: the issuing statement adds it when the series gives it.
     """
 
@@ -117,8 +119,8 @@ def build(
         "tax": coins(invoice.tax),
         "gross": coins(invoice.gross),
         "rounding": coins(invoice.rounding),
-        "paid": coins(ZERO),
-        "payable": coins(invoice.payable),
+        "paid": coins(paid),
+        "payable": coins(invoice.payable - paid),
         "terms_days": terms_days,
         "credits": credits,
         "notes": invoice.notes,

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 from django.db import transaction
 
 from billing import audit, invoicing, ledger, payments
-from billing.errors import MissingData
-from billing.models import CreditPack, Customer, Invoice, InvoiceLine
+from billing.errors import IdempotencyConflict, MissingData
+from billing.models import CreditGrant, CreditPack, Customer, Invoice, InvoiceLine, Payment
 from billing.rules.due_lines import Line
 from billing.rules.periods import add_months
 from billing.rules.totals import line_net
@@ -43,10 +43,15 @@ def buy_packs(
     """Sell `count` packs against money that has arrived, as books.md "pay first" says.
 
     The invoice is dated the day the money came, in the seller's zone; the grant's cost is the
-    invoice line's net. The same `key` sells once.
+    invoice line's net. The same `key` sells once, whenever it is repeated.
     Raises MissingData when the pack is not on sale in the customer's currency or the customer's
-    particulars do not allow an invoice.
+    particulars do not allow an invoice, IdempotencyConflict when the key sold something else.
     """
+    # The customer's balance is locked before the number series, as everywhere.
+    ledger.expire(customer_id, at=at, request_id=request_id or f"pack:{key}")
+    sold = _sold(customer_id, key, pack_id, count)
+    if sold is not None:
+        return sold
     customer = Customer.objects.select_related("legal_entity").get(pk=customer_id)
     pack = CreditPack.objects.get(pk=pack_id)
     if pack.currency != customer.currency or not pack.is_active or count < 1:
@@ -58,11 +63,15 @@ def buy_packs(
         issue_on=sold_on,
         key=f"pack:{key}",
     )
-    if Invoice.objects.filter(pk=invoice_id, state=Invoice.State.DRAFT).exists():
-        invoicing.approve_many([invoice_id], approved_by_id=None)
-        invoicing.issue_many(
-            [invoice_id], at=at, issue_on=sold_on, actor_id=actor_id, document_priority=200
-        )
+    invoicing.approve_many([invoice_id], approved_by_id=None)
+    invoicing.issue_many(
+        [invoice_id],
+        at=at,
+        issue_on=sold_on,
+        actor_id=actor_id,
+        document_priority=200,
+        is_paid=True,
+    )
     invoice = Invoice.objects.get(pk=invoice_id)
     line = InvoiceLine.objects.get(invoice=invoice, position=1)
     payment = payments.record(
@@ -103,6 +112,27 @@ def buy_packs(
     )
     return Sale(
         invoice_id, invoice.number or "", payment.pk, granted.grant_id, pack.credits * count
+    )
+
+
+def _sold(customer_id: int, key: str, pack_id: int, count: int) -> Sale | None:
+    """The sale a key made before, if any; asked under the customer's lock."""
+    line = (
+        InvoiceLine.objects.filter(invoice__key=f"pack:{key}:{customer_id}", position=1)
+        .select_related("invoice")
+        .first()
+    )
+    if line is None:
+        return None
+    pack = CreditPack.objects.get(pk=pack_id)
+    if (line.explanation["pack"], line.explanation["count"]) != (pack.code, count):
+        raise IdempotencyConflict(f"{key} was already used for another sale")
+    return Sale(
+        line.invoice_id,
+        line.invoice.number or "",
+        Payment.objects.get(key=line.invoice.key).pk,
+        CreditGrant.objects.get(customer_id=customer_id, sale_line_id=line.pk).pk,
+        Decimal(line.explanation["credits_each"]) * count,
     )
 
 

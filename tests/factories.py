@@ -146,13 +146,18 @@ def version(*prices: dict[str, Any], publish: bool = True, **terms: Any) -> Plan
         unique("plan-"),
         name="Studio",
         summary="",
-        terms={"overage_policy": "invoice"} | terms,
+        terms={"overage_policy": _policy(prices)} | terms,
         prices=prices or (fee(), overage(), usage_price()),
     )
     if publish:
         catalog.publish(made.pk, at=NOW, actor_id=None)
         made.refresh_from_db()
     return made
+
+
+def _policy(prices: Sequence[dict[str, Any]]) -> str:
+    """Use beyond the credits is invoiced where that has a price."""
+    return "invoice" if not prices or any(p["role"] == "overage" for p in prices) else "block"
 
 
 def subscribe(who: Customer, plan: PlanVersion, since: date, **fields: Any) -> Subscription:

@@ -27,7 +27,8 @@ RUN: Final = _machine(
     approved="in_review issuing stopped",
     issuing="delivering stopped",
     delivering="done stopped",
-    stopped="planned previewed drafting in_review approved issuing delivering",  # resumed where it was stopped
+    # Resumed where it was stopped.
+    stopped="planned previewed drafting in_review approved issuing delivering",
     done="",
 )
 

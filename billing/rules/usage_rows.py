@@ -16,6 +16,8 @@ from billing.rules.money import plain
 
 Stage = Literal["done", "open", "failed"]
 _NUMBER: Final = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?")
+QUANTITY_MAX: Final = Decimal(10) ** 11  # metered units of one row; the books hold 14 digits
+YEARS: Final = range(2000, 2100)
 _CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 
@@ -81,6 +83,7 @@ def read_genai(values: Mapping[str, str]) -> Row:
     if images is not None and steps is not None:
         blocks = -(-steps // 10)
         quantity = images * blocks * (1 + Decimal("0.25") * (loras or 0))
+        _check_size(quantity, "num_images_per_prompt")
         explanation = {
             "formula": "images × started tens of steps × (1 + 0.25 × LoRAs)",
             "images": str(images),
@@ -107,6 +110,7 @@ def read_plain(values: Mapping[str, str]) -> Row:
     quantity = _number(values, "quantity")
     if quantity is None:
         raise RowRefusedError("quantity", "It is empty.", "Give the metered units.")
+    _check_size(quantity, "quantity")
     if not values["key"] or len(values["key"]) > 100:
         raise RowRefusedError("key", "It is empty or too long.", "Give up to 100 characters.")
     return Row(
@@ -156,13 +160,25 @@ def _code(values: Mapping[str, str], column: str) -> str:
 def _instant(values: Mapping[str, str], column: str) -> datetime:
     try:
         instant = datetime.fromisoformat(values[column])
-    except ValueError as error:
+        instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise RowRefusedError(
             column,
             f"“{values[column][:40]}” is not a time.",
             "Write it like 2024-11-15 16:57:50, in UTC.",
         ) from error
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    if instant.year not in YEARS:
+        raise RowRefusedError(
+            column, f"{instant:%Y} is not a year of business.", "Give the time it happened."
+        )
+    return instant
+
+
+def _check_size(quantity: Decimal, column: str) -> None:
+    if quantity >= QUANTITY_MAX:
+        raise RowRefusedError(
+            column, f"{quantity:.0f} units are too many.", f"Give fewer than {QUANTITY_MAX:.0f}."
+        )
 
 
 def _number(values: Mapping[str, str], column: str) -> Decimal | None:
