@@ -7,8 +7,7 @@ Usage: launch.py PARENT_PID SIGNAL AS COMMAND [ARGUMENT...]
 SIGNAL is what the service gets when the supervisor dies, however it dies. AS is one of
   self         stay who we are
   userns       root only: look like `nobody` from inside, in a user namespace, and own root's files
-  setuid       root only: become `nobody`
-  setuid+dac   as setuid, keeping only the right to pass folders that `nobody` cannot enter
+  nobody       root only: become `nobody`, keeping only the right to pass folders closed to it
 """
 
 import ctypes
@@ -65,15 +64,12 @@ def change_identity(identity: str) -> None:
         Path("/proc/self/uid_map").write_text(f"{nobody.pw_uid} 0 1")
         Path("/proc/self/gid_map").write_text(f"{nobody.pw_gid} 0 1")
         return
-    keep = identity == "setuid+dac"
-    if keep:
-        # Keeps capabilities when the user changes, and lets access(2) count them as open(2) does.
-        _prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
+    # Keeps capabilities when the user changes, and lets access(2) count them as open(2) does.
+    _prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
     os.setgroups([])
     os.setresgid(nobody.pw_gid, nobody.pw_gid, nobody.pw_gid)
     os.setresuid(nobody.pw_uid, nobody.pw_uid, nobody.pw_uid)
-    if keep:
-        _keep_only(CAP_DAC_OVERRIDE)
+    _keep_only(CAP_DAC_OVERRIDE)
 
 
 def _keep_only(capability: int) -> None:

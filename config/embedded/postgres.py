@@ -40,7 +40,7 @@ APPLICATION = "keter_app"
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
-IDENTITIES_OF_ROOT = ("userns", "setuid", "setuid+dac")
+IDENTITIES_OF_ROOT = ("userns", "nobody")
 
 # Written into postgresql.conf once, where an operator may change them.
 CONFIGURATION = {
@@ -142,7 +142,7 @@ class Cluster:
         make_private(self.paths.logs)
         self._wait_for_predecessor(tell)
         identity = self._identity()
-        owner = _nobody().pw_uid if identity.startswith("setuid") else os.getuid()
+        owner = _nobody().pw_uid if identity == "nobody" else os.getuid()
         make_socket_directory(self.paths.run, owner=owner)
         if not (self.paths.cluster / "PG_VERSION").exists():
             tell("Making the database cluster…")
@@ -169,14 +169,14 @@ class Cluster:
         unfinished = self.paths.cluster.with_name("postgres.new")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
-        if identity.startswith("setuid"):
+        if identity == "nobody":
             os.chown(unfinished, _nobody().pw_uid, _nobody().pw_gid)
         password = secrets.token_urlsafe(32)
         self._write_passfile(SUPERUSER, password)
         reading, writing = os.pipe()
         os.write(writing, password.encode() + b"\n")
         os.close(writing)
-        if identity.startswith("setuid"):
+        if identity == "nobody":
             os.fchown(reading, _nobody().pw_uid, -1)
         command = [
             str(binaries() / "initdb"),

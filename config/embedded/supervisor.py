@@ -26,7 +26,7 @@ from config.embedded.secret_key import ensure_secret_key
 from config.embedded.valkey import valkey_child, wait_until_valkey_answers
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-WEB_SECONDS = 60.0
+WEB_SECONDS = 120.0
 PREDECESSOR_SECONDS = 40.0
 BORROWER_SECONDS = 600.0
 # A part that lives this long is well again: its failures are forgotten.
@@ -250,8 +250,9 @@ class Supervisor:
             ) from None
         except OSError as error:
             listener.close()
+            reason = str(error.strerror).lower()
             raise ServiceError(
-                f"Port {options.port} on {options.host} cannot be used: {str(error.strerror).lower()}."
+                f"Port {options.port} on {options.host} cannot be used: {reason}."
                 f" Choose another one: PORT={options.port + 1}."
             ) from None
         return listener

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from config.embedded.process import started_ticks
+from config.embedded.process import LAUNCHER, started_ticks
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 READY_SECONDS = 90
@@ -45,21 +45,18 @@ def manage(
 class Site:
     """`manage.py serve` as a process; what it printed; what it started."""
 
-    def __init__(self, state: Path, *, user: int | None = None, **extra: str) -> None:
+    def __init__(self, state: Path, *, identity: str = "self", **extra: str) -> None:
         self.state = state
         self.output = state.parent / f"{state.name}.out"
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "serve"],
+                [*_as(identity), sys.executable, "manage.py", "serve"],
                 cwd=BASE_DIR,
                 env=plain_environment(state, **({"PORT": "0"} | extra)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                user=user,
-                group=user,
-                extra_groups=None if user is None else [],
             )
 
     @property
@@ -101,6 +98,13 @@ class Site:
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(number)
         return self.process.wait(60)
+
+
+def _as(identity: str) -> list[str]:
+    """What to put before a command to run it as somebody else; see config/embedded/launch.py."""
+    if identity == "self":
+        return []
+    return [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), "9", identity]
 
 
 @contextlib.contextmanager
