@@ -12,7 +12,7 @@ from django.utils import timezone
 from billing import credits, documents, runs
 from billing.models import Heartbeat
 
-TURN: Final = timedelta(seconds=60)  # a task hands over to the next message after this
+TURN: Final = timedelta(seconds=10)  # then a task hands over, so that a stop is quick
 
 
 @shared_task(name="billing.advance_run", ignore_result=True)
