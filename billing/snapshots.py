@@ -159,9 +159,14 @@ def credits_applied(
                   AND (entry.occurred_at AT TIME ZONE c.time_zone)::date < w.to_on
                 GROUP BY 1, 2
             )
-            SELECT used.invoice_id, g.id, g.kind, g.label, g.effective_at, g.expires_at, g.amount,
-                   coalesce(used.before, 0), used.taken
-            FROM used JOIN billing_creditgrant g ON g.id = used.grant_id
+            SELECT used.invoice_id, g.id, g.kind, g.label,
+                   (g.effective_at AT TIME ZONE c.time_zone)::date,
+                   -- the last day it pays for, since it ends at an instant that is no more its own
+                   ((g.expires_at - interval '1 microsecond') AT TIME ZONE c.time_zone)::date,
+                   g.amount, coalesce(used.before, 0), used.taken
+            FROM used
+            JOIN billing_creditgrant g ON g.id = used.grant_id
+            JOIN billing_customer c ON c.id = g.customer_id
             WHERE used.taken > 0
             ORDER BY used.invoice_id, g.priority, g.expires_at NULLS LAST, g.id
             """,
@@ -202,18 +207,18 @@ def _annexes(
 ) -> dict[int, dict[str, Any]]:
     grants: dict[int, list[dict[str, Any]]] = defaultdict(list)
     covered: dict[int, Decimal] = defaultdict(lambda: ZERO)
-    for pk, grant_id, kind, label, effective_at, expires_at, amount, before, taken in rows:
+    for pk, grant_id, kind, label, granted_on, expires_on, amount, before, taken in rows:
         covered[pk] += taken
         grants[pk].append(
             {
                 "kind": kind,
                 "label": label,
                 "reference": f"G-{grant_id}",
-                "granted_on": effective_at.date().isoformat(),
+                "granted_on": granted_on.isoformat(),
                 "before": plain(amount - before),
                 "taken": plain(taken),
                 "left": plain(amount - before - taken),
-                "expires_on": expires_at.date().isoformat() if expires_at else None,
+                "expires_on": expires_on.isoformat() if expires_on else None,
             }
         )
     return {
