@@ -34,7 +34,7 @@ BEGIN
   FOREACH name IN ARRAY ARRAY[
     'billing_usageevent', 'billing_charge', 'billing_journalentry', 'billing_posting',
     'billing_payment', 'billing_allocation', 'billing_documentaccess',
-    'billing_approvaldecision', 'billing_auditevent'
+    'billing_approval', 'billing_approvaldecision', 'billing_auditevent'
   ] LOOP
     EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON %I
                     FOR EACH ROW EXECUTE FUNCTION billing_append_only()', name);
@@ -43,7 +43,7 @@ BEGIN
   FOREACH name IN ARRAY ARRAY[
     'billing_usageevent', 'billing_charge', 'billing_journalentry', 'billing_posting',
     'billing_payment', 'billing_allocation', 'billing_documentaccess',
-    'billing_approvaldecision', 'billing_auditevent',
+    'billing_approval', 'billing_approvaldecision', 'billing_auditevent',
     'billing_invoice', 'billing_invoiceline', 'billing_invoicetax', 'billing_invoicedocument',
     'billing_invoicebalance', 'billing_numberseries', 'billing_billedperiod'
   ] LOOP
