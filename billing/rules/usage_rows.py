@@ -5,6 +5,7 @@ guessed. Numbers are read by a strict pattern, because `Decimal` also takes NaN 
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ class FileMapping:
 
 def fingerprint(values: Mapping[str, str]) -> str:
     """The sha256 of a row, over its columns and values in the file's order."""
-    text = "\x1f".join(f"{name}={value}" for name, value in values.items())
+    text = json.dumps(list(values.items()), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

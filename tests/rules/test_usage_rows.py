@@ -1,4 +1,4 @@
-"""Rows of usage files: read strictly, refused kindly."""
+"""Rows become facts, or are refused with field, reason and remedy; nothing is guessed."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -7,81 +7,159 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.rules.usage_rows import RowRefusedError, fingerprint, read_genai, read_plain
-
-ROW = {
-    "gmt_create": "2024-11-15 16:57:50", "predict_type": "TXT_TO_IMG", "predict_status": "SUCCEED",
-    "groupId": "4711", "num_images_per_prompt": "4", "num_inference_steps": "25",
-    "checkpoint_model_version_id": "9", "num_lora": "2",
-}  # fmt: skip
-
-
-def test_units_are_images_times_tens_of_steps_times_loras():
-    row = read_genai(ROW)
-    assert row.quantity == Decimal(4 * 3) * Decimal("1.5")
-    assert row.occurred_at == datetime(2024, 11, 15, 16, 57, 50, tzinfo=UTC)
-    assert (row.stage, row.customer_code) == ("done", "4711")
-
-
-@given(st.integers(0, 99), st.integers(0, 999), st.integers(0, 9))
-def test_the_explanation_gives_the_quantity(images, steps, loras):
-    row = read_genai(
-        ROW
-        | {
-            "num_images_per_prompt": str(images),
-            "num_inference_steps": f"{steps}.0",
-            "num_lora": str(loras),
-        }
-    )
-    told = {key: Decimal(row.explanation[key]) for key in ("images", "tens_of_steps", "loras")}
-    expected = told["images"] * told["tens_of_steps"] * (1 + told["loras"] / 4)
-    assert row.quantity == Decimal(row.explanation["units"]) == expected
-    assert told["tens_of_steps"] == -(-steps // 10)
-
-
-@pytest.mark.parametrize(
-    ("status", "stage"), [("PENDING", "open"), ("PROCESSING", "open"), ("FAILED", "failed")]
+from billing.rules.usage_rows import (
+    MAPPINGS,
+    QUANTITY_MAX,
+    Row,
+    RowRefusedError,
+    fingerprint,
+    read_genai,
+    read_plain,
 )
-def test_a_status_says_how_far_it_is(status, stage):
-    assert read_genai(ROW | {"predict_status": status}).stage == stage
 
-
-def test_a_row_without_size_has_no_quantity():
-    assert read_genai(ROW | {"num_inference_steps": ""}).quantity is None
+GENAI = {
+    "gmt_create": "2024-11-15 16:57:50",
+    "predict_type": "TXT_2_IMG",
+    "predict_status": "SUCCEED",
+    "groupId": "G0001",
+    "num_images_per_prompt": "2.0",
+    "num_inference_steps": "25.0",
+    "checkpoint_model_version_id": "M0001",
+    "num_lora": "1",
+}
+PLAIN = {"customer": "C-1", "occurred_at": "2026-11-05T10:00:00", "quantity": "12.5", "key": "a"}
 
 
 @pytest.mark.parametrize(
-    ("column", "value"),
+    ("images", "steps", "loras", "units"),
     [
-        ("predict_status", "DONE"),
-        ("gmt_create", "yesterday"),
-        ("groupId", "a b"),
-        ("groupId", "../x"),
-        ("num_images_per_prompt", "NaN"),
-        ("num_images_per_prompt", "1_000"),
-        ("num_images_per_prompt", "-1"),
-        ("num_images_per_prompt", "1.5"),
-        ("num_inference_steps", "1e3"),
-        ("num_lora", "٣"),
+        ("1", "30", "0", "3"),
+        ("2.0", "25.0", "1", "7.5"),
+        ("1", "1", "0", "1"),
+        ("1", "10", "0", "1"),
+        ("1", "11", "0", "2"),
+        ("4", "20", "3", "14"),
+        ("1", "0", "0", "0"),
+        ("3", "30", "", "9"),
     ],
 )
-def test_a_row_that_cannot_be_read_says_which_field_and_what_to_do(column, value):
-    with pytest.raises(RowRefusedError) as refused:
-        read_genai(ROW | {column: value})
-    assert refused.value.column == column
-    assert refused.value.reason
-    assert refused.value.remedy
+def test_units_are_images_times_started_tens_of_steps_times_loras(images, steps, loras, units):
+    row = read_genai(
+        GENAI | {"num_images_per_prompt": images, "num_inference_steps": steps, "num_lora": loras}
+    )
+    assert row.quantity == Decimal(units)
 
 
-def test_a_plain_row_brings_its_own_key():
-    at = "2024-11-15T10:00:00+02:00"
-    values = {"customer": "C-1", "occurred_at": at, "quantity": "1.25", "key": "k"}
-    assert read_plain(values).occurred_at == datetime(2024, 11, 15, 8, tzinfo=UTC)
-    for column, value in (("key", ""), ("quantity", ""), ("key", "x" * 101)):
-        with pytest.raises(RowRefusedError):
-            read_plain(values | {column: value})
+@pytest.mark.parametrize("field", ["num_images_per_prompt", "num_inference_steps"])
+def test_a_row_without_size_has_no_quantity(field):
+    assert read_genai(GENAI | {field: ""}).quantity is None
 
 
-def test_a_fingerprint_tells_rows_apart():
-    assert fingerprint(ROW) == fingerprint(dict(ROW))
-    assert fingerprint({"a": "1", "b": ""}) != fingerprint({"a": "", "b": "1"})
+@pytest.mark.parametrize(
+    ("status", "stage"),
+    [("SUCCEED", "done"), ("PENDING", "open"), ("PROCESSING", "open"), ("FAILED", "failed")],
+)
+def test_the_status_is_a_stage(status, stage):
+    assert read_genai(GENAI | {"predict_status": status}).stage == stage
+
+
+def test_a_plain_row_is_read():
+    row = read_plain(PLAIN)
+    assert row == Row(
+        "C-1", datetime(2026, 11, 5, 10, tzinfo=UTC), Decimal("12.5"), "done", key="a"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "hour"),
+    [
+        ("2026-11-05T10:00:00Z", 10),
+        ("2026-11-05T10:00:00+02:00", 8),
+        ("2026-11-05 10:00:00", 10),
+    ],
+)
+def test_times_become_utc(text, hour):
+    assert read_plain(PLAIN | {"occurred_at": text}).occurred_at.hour == hour
+
+
+HOSTILE_NUMBERS = [
+    "NaN", "Infinity", "-1", "1e400", "1_000", "１２", "1,5", "0x10", "=1+1", "1.0000001",
+    "1" * 13, " ", "--1", "1 2", "\u0661", "+5", ".5", "5.", "−5",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE_NUMBERS)
+def test_what_only_looks_like_a_number_is_refused(text):
+    with pytest.raises(RowRefusedError) as refusal:
+        read_plain(PLAIN | {"quantity": text})
+    assert refusal.value.column == "quantity"
+    assert refusal.value.reason
+    assert refusal.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("occurred_at", ""),
+        ("occurred_at", "yesterday"),
+        ("occurred_at", "2026-13-01"),
+        ("occurred_at", "2026-02-30 00:00:00"),
+        ("occurred_at", "0001-01-01T00:00:00+14:00"),
+        ("occurred_at", "9999-12-31T23:59:59-14:00"),
+        ("occurred_at", "1970-01-01"),
+        ("occurred_at", "2999-01-01"),
+        ("customer", ""),
+        ("customer", "=HYPERLINK(1)"),
+        ("customer", "C 1"),
+        ("customer", "../x"),
+        ("customer", "x" * 41),
+        ("customer", "C\u00001"),
+        ("key", ""),
+        ("key", "x" * 101),
+        ("quantity", str(QUANTITY_MAX)),
+    ],
+)
+def test_hostile_fields_are_refused_by_name(field, text):
+    with pytest.raises(RowRefusedError) as refusal:
+        read_plain(PLAIN | {field: text})
+    assert refusal.value.column == field
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("predict_status", "DONE"),
+        ("num_images_per_prompt", "1.5"),
+        ("num_inference_steps", "-10"),
+        ("num_images_per_prompt", "999999999999"),
+        ("groupId", "a b"),
+        ("gmt_create", "x"),
+    ],
+)
+def test_a_trace_row_is_refused_by_field(field, text):
+    with pytest.raises(RowRefusedError) as refusal:
+        read_genai(GENAI | {field: text})
+    assert refusal.value.column == field
+
+
+@given(st.fixed_dictionaries({name: st.text(max_size=30) for name in GENAI}))
+def test_any_text_is_read_or_refused(values):
+    for mapping, template in ((MAPPINGS["genai"], GENAI), (MAPPINGS["plain"], PLAIN)):
+        row = template | {k: v for k, v in values.items() if k in template}
+        try:
+            found = mapping.read(row)
+        except RowRefusedError:
+            continue
+        assert found.quantity is None or 0 <= found.quantity < QUANTITY_MAX
+        assert found.occurred_at.tzinfo is UTC
+
+
+def test_equal_rows_have_one_fingerprint_and_others_another():
+    assert fingerprint(GENAI) == fingerprint(dict(GENAI))
+    assert len(fingerprint(GENAI)) == 64
+    seen = {fingerprint(GENAI | {name: value + "x"}) for name, value in GENAI.items()}
+    assert len(seen | {fingerprint(GENAI)}) == len(GENAI) + 1
+
+
+def test_a_value_cannot_pretend_to_be_the_next_column():
+    assert fingerprint({"a": "1", "b": "2"}) != fingerprint({"a": "1\x1fb=2"})
