@@ -14,7 +14,7 @@ from django.apps import apps
 from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
 from accounts import access
 from accounts.models import (
@@ -154,7 +154,7 @@ def sync_roles(*, at: datetime) -> list[str]:
             changed.append(role.name)
     for role in Role.objects.all():
         _write_group(role)
-    refresh_permissions(at=at)
+    refresh_permissions(at=at, everybody=True)
     return changed
 
 
@@ -213,7 +213,7 @@ def assign(
         reason=reason[:300],
         given_by=actor,
     )
-    _rewrite({user.pk}, at or assignment.given_at)
+    _rewrite({user.pk}, at or assignment.given_at, customer_id)
     return assignment
 
 
@@ -243,24 +243,41 @@ def end(assignment_id: int, *, at: datetime, actor: User | None) -> RoleAssignme
         assignment.valid_until = max(at, assignment.valid_from)
         assignment.ended_by = actor
         assignment.save(update_fields=("valid_until", "ended_by"))
-        _rewrite({assignment.user_id}, at)
+        _rewrite({assignment.user_id}, at, assignment.customer_id)
     return assignment
 
 
 @transaction.atomic
-def refresh_permissions(*, at: datetime) -> int:
-    """Make all derived rows anew; the number of rows that were added, changed or removed.
+def refresh_permissions(*, at: datetime, everybody: bool = False) -> int:
+    """Make derived rows anew where time has passed them by; rows added, changed or removed.
 
-    Ends hold without it, at their instant. It is for what begins after an end, and for repair.
+    Beginnings and ends hold without it, at their instants. It is for a second beginning after an
+    end, and it keeps groups and lapsed rows tidy. `everybody` repairs whatever went astray.
     """
-    people = set(RoleAssignment.objects.values_list("user_id", flat=True))
-    people |= set(CustomerUserPermission.objects.values_list("user_id", flat=True))
-    people |= set(
-        User.groups.through.objects.filter(group__role__isnull=False).values_list(
-            "user_id", flat=True
-        )
-    )
+    people = _everybody() if everybody else _passed_by(at)
     return _rewrite(people, at)
+
+
+def _everybody() -> set[int]:
+    memberships = User.groups.through.objects.filter(group__role__isnull=False)
+    return {
+        user_id
+        for rows in (
+            RoleAssignment.objects.all(),
+            CustomerUserPermission.objects.all(),
+            memberships,
+        )
+        for user_id in rows.order_by().values_list("user_id", flat=True).distinct()
+    }
+
+
+def _passed_by(at: datetime) -> set[int]:
+    """People with a lapsed row, or a group that does not fit their roles of the house."""
+    lapsed = CustomerUserPermission.objects.filter(valid_until__lte=at)
+    people = set(lapsed.values_list("user_id", flat=True).distinct())
+    held = set(_held_groups(at).values_list("user_id", "role__group_id"))
+    rows = User.groups.through.objects.filter(group__role__isnull=False)
+    return people | {user_id for user_id, _ in held ^ set(rows.values_list("user_id", "group_id"))}
 
 
 def _complete(permissions: Iterable[str]) -> set[str]:
@@ -349,22 +366,29 @@ _Key = tuple[int, int, int]  # person, permission, customer
 _Span = tuple[datetime, datetime | None]
 
 
-def _rewrite(user_ids: set[int], at: datetime) -> int:
-    """Make the derived rows of these people what their assignments say; rows touched."""
+def _rewrite(user_ids: set[int], at: datetime, customer_id: int | None = None) -> int:
+    """Make the derived rows of these people what their assignments say; rows touched.
+
+    customer_id: only the rows of this customer need it.
+    """
     if not user_ids:
         return 0
     # One writer per person: two assignments at once would each miss the other's.
-    list(User.objects.select_for_update().filter(pk__in=user_ids).order_by("pk").values_list("pk"))
-    touched = _rewrite_rows(user_ids, at) + _rewrite_memberships(user_ids, at)
+    people = User.objects.select_for_update(no_key=True).filter(pk__in=user_ids)
+    list(people.order_by("pk").values_list("pk"))
+    touched = _rewrite_rows(user_ids, at, customer_id) + _rewrite_memberships(user_ids, at)
     access.forget()
     return touched
 
 
-def _rewrite_rows(user_ids: set[int], at: datetime) -> int:
-    wanted = _wanted_rows(user_ids, at)
+def _rewrite_rows(user_ids: set[int], at: datetime, customer_id: int | None) -> int:
+    wanted = _wanted_rows(user_ids, at, customer_id)
+    present = CustomerUserPermission.objects.filter(user_id__in=user_ids)
+    if customer_id is not None:
+        present = present.filter(content_object_id=customer_id)
     stale: list[int] = []
     late: list[CustomerUserPermission] = []
-    for row in CustomerUserPermission.objects.filter(user_id__in=user_ids):
+    for row in present:
         span = wanted.pop((row.user_id, row.permission_id, row.content_object_id), None)
         if span is None:
             stale.append(row.pk)
@@ -378,28 +402,29 @@ def _rewrite_rows(user_ids: set[int], at: datetime) -> int:
             CustomerUserPermission(
                 user_id=user_id,
                 permission_id=permission_id,
-                content_object_id=customer_id,
+                content_object_id=here,
                 valid_from=span[0],
                 valid_until=span[1],
             )
-            for (user_id, permission_id, customer_id), span in wanted.items()
+            for (user_id, permission_id, here), span in wanted.items()
         ),
         batch_size=5000,
     )
     return len(stale) + len(late) + len(wanted)
 
 
-def _wanted_rows(user_ids: set[int], at: datetime) -> dict[_Key, _Span]:
+def _wanted_rows(user_ids: set[int], at: datetime, customer_id: int | None) -> dict[_Key, _Span]:
     ids = _permission_ids()
     spans: dict[_Key, list[_Span]] = {}
     alive = Q(valid_until=None) | Q(valid_until__gt=at) & Q(valid_until__gt=F("valid_from"))
-    rows = RoleAssignment.objects.filter(alive, user_id__in=user_ids, customer__isnull=False)
-    for user_id, customer_id, start, stop, codes in rows.order_by("valid_from").values_list(
+    where = Q(customer__isnull=False) if customer_id is None else Q(customer_id=customer_id)
+    rows = RoleAssignment.objects.filter(alive, where, user_id__in=user_ids)
+    for user_id, here, start, stop, codes in rows.order_by("valid_from").values_list(
         "user_id", "customer_id", "valid_from", "valid_until", "role__permissions"
     ):
         for code in codes:
             if code in CUSTOMER_CODES:
-                spans.setdefault((user_id, ids[code], customer_id), []).append((start, stop))
+                spans.setdefault((user_id, ids[code], here), []).append((start, stop))
     return {key: first_span(parts) for key, parts in spans.items()}
 
 
@@ -414,11 +439,15 @@ def first_span(spans: Sequence[_Span]) -> _Span:
     return start, stop
 
 
+def _held_groups(at: datetime) -> QuerySet[RoleAssignment]:
+    return RoleAssignment.objects.filter(
+        in_force(at), customer__isnull=True, role__group__isnull=False
+    )
+
+
 def _rewrite_memberships(user_ids: set[int], at: datetime) -> int:
     through: Any = User.groups.through
-    held = RoleAssignment.objects.filter(
-        in_force(at), user_id__in=user_ids, customer=None, role__group__isnull=False
-    )
+    held = _held_groups(at).filter(user_id__in=user_ids)
     wanted = set(held.values_list("user_id", "role__group_id"))
     rows = through.objects.filter(user_id__in=user_ids, group__role__isnull=False)
     present = {

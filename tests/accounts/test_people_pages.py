@@ -49,10 +49,8 @@ def assignment_form(user, code, where=None):
         "user": user.pk,
         "role": role(code).pk,
         "customer": where.pk if where else "",
-        "valid_from_0": f"{now:%Y-%m-%d}",
-        "valid_from_1": f"{now:%H:%M:%S}",
-        "valid_until_0": "",
-        "valid_until_1": "",
+        "valid_from": f"{now:%Y-%m-%dT%H:%M}",
+        "valid_until": "",
         "reason": "asked by mail",
     }
 

@@ -145,7 +145,7 @@ def test_what_is_derived_can_be_lost_and_made_again():
     rows = set(CustomerUserPermission.objects.values_list("user", "permission", "content_object"))
     CustomerUserPermission.objects.all().delete()
     ann.groups.clear()
-    assert roles.refresh_permissions(at=NOW) > 0
+    assert roles.refresh_permissions(at=NOW, everybody=True) > 0
     again = set(CustomerUserPermission.objects.values_list("user", "permission", "content_object"))
     assert again == rows
     assert list(ann.groups.values_list("role__code", flat=True)) == ["auditor"]
@@ -272,3 +272,30 @@ def test_the_first_unbroken_stretch():
     assert roles.first_span([(a, c), (b, None)]) == (a, None)
     assert roles.first_span([(a, b), (c, d)]) == (a, b)
     assert roles.first_span([(a, d), (b, c)]) == (a, d)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_assignments_at_once_both_hold():
+    """Each writes the person's rows anew; neither may miss the other's."""
+    from threading import Barrier, Thread
+
+    from django.db import connection
+
+    ann, places = person(), [customer() for _ in range(6)]
+    start = Barrier(len(places))
+
+    def work(where):
+        start.wait()
+        try:
+            give(ann, "customer-manager", where)
+        finally:
+            connection.close()
+
+    threads = [Thread(target=work, args=(where,)) for where in places]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert access.visible_customer_ids(ann, "work", NOW) == {where.pk for where in places}
+    with transaction.atomic():
+        assert roles._rewrite({ann.pk}, NOW) == 0

@@ -161,7 +161,7 @@ def test_a_manager_of_five_thousand_customers_is_one_parameter():
     RoleAssignment.objects.bulk_create(
         RoleAssignment(user=user, role=viewers, customer_id=pk, valid_from=start) for pk in ids
     )
-    roles.refresh_permissions(at=timezone.now())
+    roles.refresh_permissions(at=timezone.now(), everybody=True)
     fresh = User.objects.get(pk=user.pk)
     with CaptureQueriesContext(connection) as asked, access.one_request():
         rows = access.scoped(Contact.objects.all(), fresh, "view_customer")
