@@ -27,6 +27,12 @@ def copy_rows(
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(model._meta.db_table), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+    # Django wraps the errors of execute() only, and services catch Django's.
+    with connection.wrap_database_errors, connection.cursor() as cursor:
+        _copy(cursor, statement, rows)
+
+
+def _copy(cursor: Any, statement: sql.Composed, rows: Iterable[Sequence[Any]]) -> None:
+    with cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row(row)

@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
-from django.db import transaction
+from django.db import IntegrityError, connection, transaction
 
 from billing import ledger
 from billing.bulk import Jsonb, copy_rows, next_ids
@@ -20,6 +20,7 @@ from billing.errors import InsufficientCredit
 from billing.models import CREDITS, Charge, Price, Subscription, UsageEvent
 from billing.rules import pricing
 from billing.rules.money import ZERO, plain, quantize_credits
+from billing.transactions import TRIES, retried
 
 Outcome = UsageEvent.Outcome
 REFUSED: Final = "The plan stops at its credits and too few were left."
@@ -81,7 +82,7 @@ class _Work:
     overage: Decimal = ZERO
 
 
-@transaction.atomic
+@retried
 def record_many(
     uses: Sequence[Use],
     *,
@@ -95,6 +96,20 @@ def record_many(
     as it is (`is_new` false). A plan without a price in credits for the meter records the use
     unpriced.
     """
+    for _ in range(TRIES):
+        try:
+            return _record_many(uses, actor, request_id, usage_import_id)
+        except IntegrityError as clash:
+            # Somebody recorded one of the keys meanwhile; the next look finds it.
+            if connection.in_atomic_block or "usage_key_once" not in str(clash):
+                raise
+    return _record_many(uses, actor, request_id, usage_import_id)
+
+
+@transaction.atomic
+def _record_many(
+    uses: Sequence[Use], actor: str, request_id: str, usage_import_id: int | None
+) -> list[Recorded]:
     known = known_keys((use.customer_id, use.key) for use in uses)
     prices = _prices(uses)
     terms = {

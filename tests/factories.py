@@ -172,7 +172,9 @@ def subscribe(who: Customer, plan: PlanVersion, since: date, **fields: Any) -> S
     return made
 
 
-def use(subscription: Subscription, quantity: str, at: datetime, **fields: Any) -> metering.Use:
+def use(
+    subscription: Subscription, quantity: str | None, at: datetime, **fields: Any
+) -> metering.Use:
     """One fact of use of a subscription."""
     return metering.Use(
         **{
@@ -181,7 +183,7 @@ def use(subscription: Subscription, quantity: str, at: datetime, **fields: Any) 
             "meter_id": meter().pk,
             "key": unique("use-"),
             "occurred_at": at,
-            "quantity": Decimal(quantity),
+            "quantity": None if quantity is None else Decimal(quantity),
         }
         | fields
     )
