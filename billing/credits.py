@@ -345,7 +345,7 @@ def _allowances(
             at=starts,
             effective_at=starts,
             expires_at=ends,
-            label=f"{version.plan.name} from {period.start.isoformat()}",
+            label=f"{version.plan.name}, {period.start:%B %Y}",
             subscription_id=subscription.pk,
         )
 
