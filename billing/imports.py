@@ -169,7 +169,11 @@ def _rows(
     """Read row by row. A key is the row's own, or its sha256 with its ordinal among equals."""
     csv.field_size_limit(FIELD_MAX)
     table = csv.DictReader(source, strict=True)
-    missing = [name for name in terms.columns if name not in (table.fieldnames or ())]
+    try:
+        found = table.fieldnames or ()
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise MissingData(f"It cannot be read ({error}). Save it as UTF-8 CSV.") from error
+    missing = [name for name in terms.columns if name not in found]
     if missing:
         raise MissingData(f"The file has no column {', '.join(missing)}.")
     equals: dict[str, int] = defaultdict(int)
