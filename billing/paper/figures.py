@@ -50,8 +50,16 @@ def digits(value: Decimal, places: int, locale: Locale) -> str:
 
 def scale(value: Decimal) -> int:
     """Decimals that say something: 2 for 0.25, 0 for 1200."""
-    last = value.normalize().as_tuple().exponent
-    return -last if isinstance(last, int) and last < 0 else 0
+    _, digits_of, exponent_of = value.as_tuple()
+    if not isinstance(exponent_of, int) or not value:
+        return 0
+    # Not normalize(): that would round a number longer than the context.
+    count = -exponent_of
+    for digit in reversed(digits_of):
+        if digit or count <= 0:
+            break
+        count -= 1
+    return max(count, 0)
 
 
 def places(values: Iterable[Decimal], least: int, most: int) -> int:

@@ -1,6 +1,5 @@
 """Drawn marks as flat paths: the seller's monogram and the payment code. No pictures, no fonts."""
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -8,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from segno import helpers
+import segno
 
 from billing.paper.figures import takes_sepa
 
@@ -22,6 +21,7 @@ MARK_SIZE: Final = 32  # units of the monogram's square
 _LETTERS_WIDTH: Final = 22  # units the initials may take
 _CAPITAL: Final = 14  # units, how tall a capital stands
 _EPC_MAX: Final = Decimal("999999999.99")
+_EPC_BYTES_MAX: Final = 331
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,15 @@ def payment_code(*, name: str, iban: str, bic: str, amount: Decimal, reference: 
         return None
     if not takes_sepa(compact[:2]):
         return None
-    with contextlib.suppress(ValueError):
-        code = helpers.make_epc_qr(
-            name=name[:70], iban=compact, amount=amount, text=reference[:140], bic=bic or None
-        )
-        rows = [bytes(row) for row in code.matrix]
-        return Code("".join(_modules(rows)), len(rows))
-    return None
+    # EPC069-12: version 2, UTF-8, a transfer; no purpose and no structured reference.
+    payload = "\n".join(
+        ["BCD", "002", "1", "SCT", bic, name[:70], compact, f"EUR{amount:.2f}", "", "", reference]
+    ).encode()
+    if len(payload) > _EPC_BYTES_MAX:
+        return None
+    code = segno.make(payload, error="m", boost_error=False, micro=False)
+    rows = [bytes(row) for row in code.matrix]
+    return Code("".join(_modules(rows)), len(rows))
 
 
 def is_iban(text: str) -> bool:

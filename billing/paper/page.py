@@ -21,13 +21,26 @@ CARRY_FROM: Final = 9  # lines; a shorter table fits the first page
 ZERO: Final = Decimal(0)
 
 _WIDTHS: Final = (7, 13, 14, 15, 17, 18, 20, 22, 24, 26, 28, 30, 32, 34, 38, 44, 52)  # mm, in CSS
+# Columns as (least, most) mm: what is left to the description is never less than 40.
+_LINE_COLUMNS: Final = {
+    "quantity": (15, 26),
+    "unit": (18, 24),
+    "price": (17, 26),
+    "per": (14, 20),
+    "net": (20, 30),
+}
+_GRANT_COLUMNS: Final = {"before": (18, 26), "taken": (20, 26), "left": (17, 26)}
 _CODE_LAST: Final = frozenset({"IE", "GB", "NZ", "SG", "ZA", "JP", "KR", "LV"})
 _REGION_BESIDE: Final = frozenset({"US", "CA", "AU", "IN"})
 _ADDRESS_ROW: Final = 25_000  # thousandths of an em that fit the address window, 9.4 pt
 _SMALL_ROW: Final = 31_000  # the same at 7.6 pt
 _REFERENCE_ROW: Final = 15_000  # a value in the references block
+_REFERENCE_ROOM: Final = 30_000  # two rows of it
+_WORDMARK_ROOM: Final = 30_000
+_SENDER_ROOM: Final = 48_000  # two rows beside the logo
+_RETURN_ROOM: Final = 40_000  # the line above the address
 _ADDRESS_ROWS: Final = 5
-ADDRESS_RETURN_MAX: Final = 90  # characters of the line above the address
+_ADDRESS_ROOM: Final = 124_000  # four rows in small type
 _SMALL_ROWS: Final = 7
 
 
@@ -38,7 +51,7 @@ def describe(snapshot: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         return _Sheet(snapshot).described()
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise MissingData(
             f"the snapshot cannot be drawn: {type(error).__name__} {error}"
         ) from error
@@ -68,6 +81,8 @@ class _Sheet:
         self.locale: Locale = figures.locale_of(snapshot["language"])
         self.text = words.catalogue(self.language)
         self.currency = tidy.line(snapshot["currency"], 3)
+        if not self.currency:
+            raise ValueError("no currency")
         self.places = figures.money_places(self.currency)
         self.number = tidy.line(snapshot["number"], 40) or self.text["draft"]
         self.seller: Mapping[str, Any] = snapshot["seller"]
@@ -152,7 +167,7 @@ class _Sheet:
 
     def _sender(self) -> dict[str, Any]:
         seller = self.seller
-        name = tidy.line(seller["name"], 60) or tidy.line(seller["legal_name"], 60)
+        name = tidy.fitting(seller["name"] or seller["legal_name"], _WORDMARK_ROOM)
         country = figures.country(tidy.line(seller["country"], 2), self.locale)
         town = _town(seller)
         contact = _joined(" · ", seller["email"], seller["phone"])
@@ -162,19 +177,19 @@ class _Sheet:
             "name": name,
             "size": "" if wide < 14_000 else "m" if wide < 21_000 else "s",
             "mark": marks.monogram(name),
-            "legal_name": tidy.line(seller["legal_name"], 140),
+            "legal_name": tidy.fitting(seller["legal_name"], _SENDER_ROOM),
             "lines": "\n".join(
-                tidy.lines(
-                    [
-                        _joined(", ", seller["street"], town, country),
-                        self.text["vat_no"].format(vat_id) if vat_id else "",
-                        seller["registration"],
-                        contact,
-                    ]
+                tidy.fitting(line, _SENDER_ROOM)
+                for line in (
+                    _joined(", ", seller["street"], town, country),
+                    self.text["vat_no"].format(vat_id) if vat_id else "",
+                    seller["registration"],
+                    contact,
                 )
+                if line
             ),
-            "return": tidy.line(
-                _joined(" · ", seller["legal_name"], seller["street"], town), ADDRESS_RETURN_MAX
+            "return": tidy.fitting(
+                _joined(" · ", seller["legal_name"], seller["street"], town), _RETURN_ROOM
             ),
         }
 
@@ -190,15 +205,21 @@ class _Sheet:
                 figures.country(tidy.line(buyer["country"], 2), self.locale),
             ]
         )
-        lines = [name, *rest][: tidy.ADDRESS_LINES_MAX]
+        lines = [tidy.fitting(line, _ADDRESS_ROOM) for line in [name, *rest]]
         references = [
             (label, value)
             for label, value in (
-                (self.text["customer_no"], tidy.line(buyer["code"], 60)),
-                (self.text["your_vat_no"], tidy.line(buyer["vat_id"], 30)),
-                (self.text["purchase_order"], tidy.line(buyer["purchase_order"], 60)),
-                (self.text["buyer_reference"], tidy.line(buyer["buyer_reference"], 60)),
-                (self.text["contract"], tidy.line(buyer.get("contract"), 60)),
+                (self.text["customer_no"], tidy.fitting(buyer["code"], _REFERENCE_ROOM)),
+                (self.text["your_vat_no"], tidy.fitting(buyer["vat_id"], _REFERENCE_ROOM)),
+                (
+                    self.text["purchase_order"],
+                    tidy.fitting(buyer["purchase_order"], _REFERENCE_ROOM),
+                ),
+                (
+                    self.text["buyer_reference"],
+                    tidy.fitting(buyer["buyer_reference"], _REFERENCE_ROOM),
+                ),
+                (self.text["contract"], tidy.fitting(buyer.get("contract"), _REFERENCE_ROOM)),
             )
             if value
         ]
@@ -270,9 +291,7 @@ class _Sheet:
                 "description_credited" if self.kind == "credit_note" else "description"
             ],
             "heads": heads,
-            "widths": _widths(
-                rows, {"quantity": 15, "unit": 18, "price": 17, "per": 14, "net": 20}
-            ),
+            "widths": _widths(rows, _LINE_COLUMNS),
             "carry": self._is_long,
             "carried": self.text["carried"].format(code),
             "brought": self.text["brought"].format(code),
@@ -476,7 +495,7 @@ class _Sheet:
             "title": self.text["credits_title"].format(self._span(annex["from"], annex["to"])),
             "rows": rows,
             "total": total,
-            "widths": _widths([*rows, total], {"before": 20, "taken": 20, "left": 18}),
+            "widths": _widths([*rows, total], _GRANT_COLUMNS),
             "keep": len(rows) <= 20,
             "note": f"{said} {self.text['credit_units']}",
         }
@@ -552,14 +571,16 @@ def _fitted(lines: Sequence[str], references: Sequence[tuple[str, str]]) -> dict
     return {"size": "small", "height": "tall" if max(small, beside) <= 11 else "taller"}
 
 
-def _widths(rows: Sequence[Mapping[str, str]], least: Mapping[str, int]) -> dict[str, int]:
-    """For each column the narrowest width in mm that holds its longest entry."""
+def _widths(
+    rows: Sequence[Mapping[str, str]], columns: Mapping[str, tuple[int, int]]
+) -> dict[str, int]:
+    """For each column the narrowest width in mm that holds its longest entry, within its limits."""
     needed = {
-        # 8.3 pt are 2.93 mm; the gap to the next column is 2.5 mm.
-        name: max((tidy.width(row.get(name, "")) * 293 // 100_000 + 3 for row in rows), default=0)
-        for name in least
+        # 8.3 pt are 2.93 mm; an entry has a gap before it, and a unit one more.
+        name: 4 + max((tidy.width(row.get(name, "")) * 293 // 100_000 for row in rows), default=0)
+        for name in columns
     }
     return {
-        name: next((w for w in _WIDTHS if w >= max(needed[name], least[name])), _WIDTHS[-1])
-        for name in least
+        name: next(w for w in _WIDTHS if w >= min(max(needed[name], least), most))
+        for name, (least, most) in columns.items()
     }

@@ -55,6 +55,17 @@ def width(text: str) -> int:
     return sum(1_000 if unicodedata.east_asian_width(sign) in "WF" else 620 for sign in text)
 
 
+def fitting(text: Any, room: int) -> str:
+    """One line that is no wider than `room` thousandths of an em; a cut shows as an ellipsis."""
+    whole = line(text, NAME_MAX)
+    if width(whole) <= room:
+        return whole
+    kept = len(whole)
+    while kept > 1 and width(whole[:kept]) > room - 1_000:
+        kept -= 1 + kept // 20
+    return whole[: max(kept, 1)].rstrip() + _ELLIPSIS
+
+
 def rows(text: str, per_row: int) -> int:
     """How many rows a line takes where a row holds `per_row` thousandths of an em."""
     return max(1, -(-width(text) // per_row))
