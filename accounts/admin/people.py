@@ -26,6 +26,12 @@ from billing.errors import NotPermitted
 LOGINS_SHOWN: Final = 10
 CUSTOMERS_SHOWN: Final = 50
 
+LABELS: Final = {"username": "user name", "email": "e-mail address", "is_active": "active"}
+HELP: Final = {
+    "username": "What the person enters to log in; the e-mail address works as well.",
+    "is_active": "Somebody inactive cannot log in and may do nothing, whatever their roles.",
+}
+
 # Groups stand for roles and are written by accounts.roles; they have no page.
 if admin.site.is_registered(Group):
     admin.site.unregister(Group)
@@ -75,6 +81,8 @@ class PersonForm(UserChangeForm):
 
     class Meta(UserChangeForm.Meta):
         model = User
+        labels: ClassVar[Any] = LABELS
+        help_texts: ClassVar[Any] = HELP
 
 
 class NewPersonForm(AdminUserCreationForm):
@@ -85,6 +93,8 @@ class NewPersonForm(AdminUserCreationForm):
     class Meta(AdminUserCreationForm.Meta):
         model = User
         fields = ("username", "name", "email")
+        labels: ClassVar[Any] = LABELS
+        help_texts: ClassVar[Any] = HELP
 
 
 @admin.register(User)
@@ -368,6 +378,15 @@ class RoleAssignmentAdmin(HousePage):
         """The form, knowing who fills it in."""
         base = super().get_form(request, obj, change, **kwargs)
         return type("AssignmentForm", (base,), {"actor": request.user})
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """Plain lists: people and roles are made on pages of their own."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        widget = getattr(field, "widget", None)
+        for name in ("can_add_related", "can_change_related", "can_view_related"):
+            if hasattr(widget, name):
+                setattr(widget, name, False)
+        return field
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
         """Give the role."""
