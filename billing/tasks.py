@@ -9,6 +9,7 @@ from typing import Final
 from celery import shared_task
 from django.utils import timezone
 
+from accounts import roles
 from billing import credits, documents, runs
 from billing.models import Heartbeat
 
@@ -54,6 +55,12 @@ def sweep_credits() -> None:
     """Grant the allowances that are due; expire grants and holds whose time is over."""
     credits.renew_due(at=timezone.now())
     credits.sweep(at=timezone.now())
+
+
+@shared_task(name="billing.refresh_roles", ignore_result=True)
+def refresh_roles() -> None:
+    """Write the permissions of roles that began or ended anew; their dates hold without it."""
+    roles.refresh_permissions(at=timezone.now())
 
 
 @shared_task(name="billing.heartbeat", ignore_result=True)

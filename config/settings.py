@@ -259,6 +259,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 60.0,
         "options": {"expires": 120},
     },
+    "refresh_roles": {
+        "task": "billing.refresh_roles",
+        "schedule": 60.0,
+        "options": {"expires": 120},
+    },
 }
 
 # --- What `manage.py serve` runs --------------------------------------------------------------
