@@ -34,7 +34,7 @@ def masked(text: str) -> str:
 class LineFormatter(logging.Formatter):
     """For eyes: time in UTC, level, logger, message; a traceback keeps its lines."""
 
-    converter = time.gmtime
+    converter = time.gmtime  # type: ignore[assignment]
 
     def format(self, record: logging.LogRecord) -> str:
         """One event, masked."""
@@ -44,7 +44,7 @@ class LineFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """For machines: one JSON object a line, with the request's id and the person's, if known."""
 
-    converter = time.gmtime
+    converter = time.gmtime  # type: ignore[assignment]
 
     def format(self, record: logging.LogRecord) -> str:
         """One event, masked."""

@@ -27,7 +27,7 @@ class StatePaths:
         if len(os.fsencode(near)) <= SOCKET_DIRECTORY_BYTES_MAX:
             return near
         digest = hashlib.sha256(os.fsencode(self.state)).hexdigest()[:12]
-        return Path("/tmp") / f"keter-{os.getuid()}-{digest}"  # noqa: S108 (made 0700, owner checked)
+        return Path("/tmp") / f"keter-{os.getuid()}-{digest}"  # noqa: S108  # nosec B108 (made 0700)
 
     @property
     def cluster(self) -> Path:

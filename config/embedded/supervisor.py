@@ -6,6 +6,7 @@ dying stops the site with its reason. However the supervisor itself ends, nothin
 
 import contextlib
 import http.client
+import ipaddress
 import os
 import signal
 import socket
@@ -111,10 +112,11 @@ class Supervisor:
     @property
     def url(self) -> str:
         """The address to open in a browser."""
-        host = "127.0.0.1" if self.options.host in {"0.0.0.0", "::"} else self.options.host  # noqa: S104
         if self._listener is None:
-            return f"http://{host}:{self.options.port}/"
-        return f"http://{host}:{self._listener.getsockname()[1]}/"
+            return f"http://{self.options.host}:{self.options.port}/"
+        host, port = self._reachable()
+        name = self.options.host if self.options.host in LOOPBACK else host
+        return f"http://{f'[{name}]' if ':' in name else name}:{port}/"
 
     def say(self, text: str) -> None:
         """Print a line of our own. A closed terminal is no reason to stop badly."""
@@ -278,7 +280,6 @@ class Supervisor:
                 *("--bind", f"fd://{descriptor}"),
                 *("--workers", str(self.options.web_workers)),
                 *("--threads", str(self.options.web_threads)),
-                *("--worker-tmp-dir", "/dev/shm" if os.path.isdir("/dev/shm") else "/tmp"),  # noqa: S108, PTH112
                 *("--timeout", "60", "--graceful-timeout", "15"),
                 *("--log-level", "warning", "--no-control-socket"),
             ],
@@ -345,10 +346,7 @@ class Supervisor:
         raise ServiceError(f"The site did not answer within {WEB_SECONDS:.0f} s.")
 
     def _ask_web(self) -> int | None:
-        if self._listener is None:
-            return None
-        host, port = self._listener.getsockname()[:2]
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+        host, port = self._reachable()
         connection = http.client.HTTPConnection(host, port, timeout=10)
         try:
             connection.request("GET", "/", headers={"Host": "localhost"})
@@ -357,6 +355,16 @@ class Supervisor:
             return None
         finally:
             connection.close()
+
+    def _reachable(self) -> tuple[str, int]:
+        """Address and port by which this machine itself reaches the site."""
+        if self._listener is None:
+            raise ServiceError("The site does not listen yet.")
+        host, port = self._listener.getsockname()[:2]
+        address = ipaddress.ip_address(host)
+        if address.is_unspecified:
+            host = "127.0.0.1" if address.version == 4 else "::1"
+        return host, port
 
     # --- Watching -----------------------------------------------------------------------------
     def _watch_database(self) -> None:
