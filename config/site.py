@@ -5,6 +5,7 @@ The pages register themselves with this site, so it imports them only when it is
 
 from typing import Any, Final
 
+from django.contrib import admin
 from django.contrib.admin import AdminSite
 from django.contrib.auth.models import AnonymousUser
 from django.http import Http404, HttpRequest, HttpResponse
@@ -149,6 +150,21 @@ class BackOfficeSite(AdminSite):
         sellers = list(LegalEntity.objects.values_list("legal_name", flat=True)[:2])
         shown = {"seller_name": sellers[0] if len(sellers) == 1 else ""}
         return super().login(request, shown | (extra_context or {}))
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """What is missing and what is hidden answer alike, in the site's own dress."""
+    return _plain_page(request, "admin/404.html", status=404)
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """A page the reader's roles do not open."""
+    return _plain_page(request, "admin/403.html", status=403)
+
+
+def _plain_page(request: HttpRequest, template: str, *, status: int) -> HttpResponse:
+    shown = admin.site.each_context(request)
+    return TemplateResponse(request, template, shown, status=status).render()
 
 
 def _greeting(request: HttpRequest) -> str:

@@ -11,3 +11,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("documents/<uuid:public_id>/preview/", views.preview, name="document_preview"),
     path(settings.ADMIN_PATH, admin.site.urls),
 ]
+
+handler403 = "config.site.forbidden"
+handler404 = "config.site.not_found"

@@ -79,7 +79,6 @@ class PlanVersionAdmin(KeptAdmin):
     list_filter = ("state", "interval", "overage_policy")
     list_select_related = ("plan",)
     search_fields = ("plan__name",)
-    autocomplete_fields = ("plan",)
     inlines = (PriceInline,)
     change_form_template = "admin/billing/planversion/change_form.html"
     empty_text = "A version says what a plan costs from a day on. Publish it and it never changes."

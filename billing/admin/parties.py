@@ -63,7 +63,6 @@ class CustomerAdmin(KeptAdmin):
     list_select_related = ("credit_balance",)
     search_fields = ("name",)
     search_help_text = "Name"
-    autocomplete_fields = ("legal_entity",)
     views = (
         View("active", "Active", lambda rows: rows.filter(is_active=True)),
         View("debt", "In debt", lambda rows: rows.filter(credit_balance__debt__gt=0)),
