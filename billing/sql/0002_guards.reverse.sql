@@ -1,3 +1,8 @@
+ALTER TABLE billing_approval DROP CONSTRAINT approval_customer_same_entity;
+ALTER TABLE billing_journalentry DROP CONSTRAINT entry_payment_same_customer;
+ALTER TABLE billing_journalentry DROP CONSTRAINT entry_invoice_same_customer;
+ALTER TABLE billing_journalentry DROP CONSTRAINT entry_customer_same_entity;
+ALTER TABLE billing_documentaccess DROP CONSTRAINT access_document_same_customer;
 ALTER TABLE billing_runitem DROP CONSTRAINT run_item_invoice_same_customer;
 ALTER TABLE billing_allocation DROP CONSTRAINT allocation_invoice_same_customer;
 ALTER TABLE billing_allocation DROP CONSTRAINT allocation_payment_same_customer;
@@ -17,6 +22,7 @@ ALTER TABLE billing_usageevent DROP CONSTRAINT usage_subscription_same_customer;
 ALTER TABLE billing_subscription DROP CONSTRAINT subscription_project_same_customer;
 ALTER TABLE billing_numberseries DROP CONSTRAINT series_of_entity;
 ALTER TABLE billing_customer DROP CONSTRAINT customer_of_entity;
+ALTER TABLE billing_invoicedocument DROP CONSTRAINT document_of_customer;
 ALTER TABLE billing_usageevent DROP CONSTRAINT usage_of_customer;
 ALTER TABLE billing_payment DROP CONSTRAINT payment_of_customer;
 ALTER TABLE billing_project DROP CONSTRAINT project_of_customer;

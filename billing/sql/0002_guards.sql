@@ -376,6 +376,7 @@ ALTER TABLE billing_subscription ADD CONSTRAINT subscription_of_customer UNIQUE 
 ALTER TABLE billing_project ADD CONSTRAINT project_of_customer UNIQUE (customer_id, id);
 ALTER TABLE billing_payment ADD CONSTRAINT payment_of_customer UNIQUE (customer_id, id);
 ALTER TABLE billing_usageevent ADD CONSTRAINT usage_of_customer UNIQUE (customer_id, id);
+ALTER TABLE billing_invoicedocument ADD CONSTRAINT document_of_customer UNIQUE (customer_id, id);
 ALTER TABLE billing_customer ADD CONSTRAINT customer_of_entity UNIQUE (legal_entity_id, id);
 ALTER TABLE billing_numberseries ADD CONSTRAINT series_of_entity UNIQUE (legal_entity_id, id);
 
@@ -413,3 +414,13 @@ ALTER TABLE billing_allocation ADD CONSTRAINT allocation_invoice_same_customer
   FOREIGN KEY (customer_id, invoice_id) REFERENCES billing_invoice (customer_id, id);
 ALTER TABLE billing_runitem ADD CONSTRAINT run_item_invoice_same_customer
   FOREIGN KEY (customer_id, invoice_id) REFERENCES billing_invoice (customer_id, id);
+ALTER TABLE billing_documentaccess ADD CONSTRAINT access_document_same_customer
+  FOREIGN KEY (customer_id, document_id) REFERENCES billing_invoicedocument (customer_id, id);
+ALTER TABLE billing_journalentry ADD CONSTRAINT entry_customer_same_entity
+  FOREIGN KEY (legal_entity_id, customer_id) REFERENCES billing_customer (legal_entity_id, id);
+ALTER TABLE billing_journalentry ADD CONSTRAINT entry_invoice_same_customer
+  FOREIGN KEY (customer_id, invoice_id) REFERENCES billing_invoice (customer_id, id);
+ALTER TABLE billing_journalentry ADD CONSTRAINT entry_payment_same_customer
+  FOREIGN KEY (customer_id, payment_id) REFERENCES billing_payment (customer_id, id);
+ALTER TABLE billing_approval ADD CONSTRAINT approval_customer_same_entity
+  FOREIGN KEY (legal_entity_id, customer_id) REFERENCES billing_customer (legal_entity_id, id);

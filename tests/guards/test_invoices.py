@@ -1,0 +1,264 @@
+"""Issued invoices, their numbers and what they billed never change, whoever tries as the site."""
+
+from datetime import date
+from decimal import Decimal
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from billing import invoicing
+from billing.models import (
+    BilledPeriod,
+    Customer,
+    Invoice,
+    InvoiceDocument,
+    InvoiceLine,
+    InvoiceTax,
+    LegalEntity,
+    NumberSeries,
+)
+from tests import factories as make
+from tests.factories import NOVEMBER, NOW
+
+pytestmark = pytest.mark.django_db
+
+
+def drafted(entity=None):
+    entity = entity or make.seller()
+    who = make.customer(entity)
+    make.subscribe(who, make.version(), NOVEMBER[0])
+    (outcome,) = invoicing.draft_many(
+        [who.pk],
+        legal_entity_id=entity.pk,
+        through=NOVEMBER[1],
+        issue_on=NOVEMBER[1],
+        key_prefix=make.unique(),
+    )
+    return Invoice.objects.get(pk=outcome.invoice_id)
+
+
+def issued(entity=None):
+    invoice = drafted(entity)
+    invoicing.approve_many([invoice.pk], approved_by_id=None)
+    invoicing.issue_many([invoice.pk], at=NOW)
+    invoice.refresh_from_db()
+    return invoice
+
+
+def refused(call, says=""):
+    def checked():
+        call()
+        connection.check_constraints()
+
+    with pytest.raises(DatabaseError, match=says), transaction.atomic():
+        checked()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"net": Decimal("1.00")},
+        {"gross": Decimal("1.00"), "net": Decimal("1.00"), "tax": 0, "payable": Decimal("1.00")},
+        {"number": "X-1"},
+        {"sequence": 99},
+        {"issued_on": date(2026, 12, 2)},
+        {"due_on": date(2030, 1, 1)},
+        {"snapshot": {}},
+        {"notes": "x"},
+        {"state": "draft"},
+        {"state": "approved"},
+        {"currency": "CHF"},
+        {"key": "other"},
+        {"state": "void", "notes": "x"},
+    ],
+)
+def test_an_issued_invoice_is_not_changed(change):
+    invoice = issued()
+    refused(lambda: Invoice.objects.filter(pk=invoice.pk).update(**change), "issued")
+
+
+def test_an_issued_invoice_moves_to_no_other_customer():
+    invoice, other = issued(), make.customer(make.seller())
+    refused(lambda: Invoice.objects.filter(pk=invoice.pk).update(customer=other))
+
+
+def test_an_issued_invoice_is_not_deleted_with_or_without_its_lines():
+    invoice = issued()
+    refused(lambda: InvoiceLine.objects.filter(invoice=invoice).delete(), "cannot be changed")
+    refused(lambda: InvoiceTax.objects.filter(invoice=invoice).delete(), "cannot be changed")
+    refused(lambda: Invoice.objects.filter(pk=invoice.pk)._raw_delete("default"), "issued")
+
+
+def test_an_issued_invoice_may_only_become_void_and_stays_it():
+    invoice = issued()
+    Invoice.objects.filter(pk=invoice.pk).update(state="void")
+    refused(lambda: Invoice.objects.filter(pk=invoice.pk).update(state="issued"), "issued")
+
+
+def test_lines_and_tax_of_an_issued_invoice_are_frozen():
+    invoice = issued()
+    line, group = invoice.lines.first(), invoice.taxes.get()
+    refused(lambda: InvoiceLine.objects.filter(pk=line.pk).update(net=1), "cannot be changed")
+    refused(lambda: InvoiceTax.objects.filter(pk=group.pk).update(tax=1), "cannot be changed")
+    line.pk, line.position = None, 99
+    refused(line.save, "cannot be changed")
+    group.pk, group.category = None, "Z"
+    refused(group.save, "cannot be changed")
+
+
+def test_a_line_does_not_move_from_a_draft_to_an_issued_invoice():
+    entity = make.seller()
+    frozen, open_ = issued(entity), drafted(entity)
+    line = open_.lines.first()
+    refused(lambda: InvoiceLine.objects.filter(pk=line.pk).update(invoice=frozen), "stays")
+
+
+@pytest.mark.parametrize("target", ["approved", "issued", "void"])
+def test_a_draft_skips_no_step(target):
+    invoice = drafted()
+    refused(lambda: Invoice.objects.filter(pk=invoice.pk).update(state=target))
+
+
+def test_an_invoice_starts_as_a_draft():
+    invoice = drafted()
+    invoice.pk = None
+    invoice.key, invoice.public_id, invoice.state = "x", "0" * 32, "approved"
+    refused(invoice.save, "draft")
+
+
+def test_a_draft_is_not_issued_by_writing_the_state():
+    invoice = drafted()
+    invoicing.approve_many([invoice.pk], approved_by_id=None)
+    refused(
+        lambda: Invoice.objects.filter(pk=invoice.pk).update(state="issued"), "only_when_issued"
+    )
+
+
+@pytest.mark.parametrize("part", ["line", "taxable", "tax"])
+def test_what_does_not_add_up_is_not_issued(part):
+    invoice = drafted()
+    if part == "line":
+        InvoiceLine.objects.filter(pk=invoice.lines.first().pk).update(net=Decimal("12.01"))
+    else:
+        InvoiceTax.objects.filter(invoice=invoice).update(**{part: Decimal("5.53")})
+    invoicing.approve_many([invoice.pk], approved_by_id=None)
+    series = NumberSeries.objects.create(
+        legal_entity_id=invoice.legal_entity_id, kind="invoice", year=2026
+    )
+    issue = {
+        "state": "issued",
+        "series": series,
+        "sequence": 1,
+        "number": "X-1",
+        "issued_on": date(2026, 12, 1),
+        "due_on": date(2026, 12, 1),
+        "issued_at": NOW,
+        "tax_point_on": date(2026, 12, 1),
+        "snapshot": {},
+    }
+    refused(lambda: Invoice.objects.filter(pk=invoice.pk).update(**issue), "does not add up")
+
+
+def test_a_draft_may_still_be_corrected_and_discarded():
+    invoice = drafted()
+    InvoiceLine.objects.filter(invoice=invoice).update(description="corrected")
+    BilledPeriod.objects.filter(invoice=invoice).delete()
+    InvoiceLine.objects.filter(invoice=invoice).delete()
+    InvoiceTax.objects.filter(invoice=invoice).delete()
+    invoice.delete()
+
+
+# --- numbers ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"next_number": 1},
+        {"last_issued_on": date(2026, 1, 1)},
+        {"year": 2027},
+        {"kind": "credit_note"},
+    ],
+)
+def test_a_series_only_runs_forward(change):
+    invoice = issued()
+    refused(lambda: NumberSeries.objects.filter(pk=invoice.series_id).update(**change), "forward")
+
+
+def test_a_number_cannot_be_skipped():
+    invoice = issued()
+    refused(
+        lambda: NumberSeries.objects.filter(pk=invoice.series_id).update(next_number=5),
+        "stand on 0 invoices",
+    )
+
+
+def test_a_series_that_gave_none_may_start_anywhere():
+    entity = make.seller()
+    series = NumberSeries.objects.create(legal_entity=entity, kind="invoice", year=2026)
+    NumberSeries.objects.filter(pk=series.pk).update(next_number=418)
+    connection.check_constraints()
+    assert issued(entity).number == f"{entity.code}-2026-000418"
+
+
+def test_a_series_that_gave_numbers_is_kept():
+    invoice = issued()
+    refused(lambda: NumberSeries.objects.filter(pk=invoice.series_id)._raw_delete("default"))
+
+
+# --- what was billed, files, sellers ----------------------------------------------------------
+
+
+def test_what_an_issued_invoice_billed_stays_billed():
+    invoice = issued()
+    periods = BilledPeriod.objects.filter(invoice=invoice)
+    refused(periods.delete, "stays billed")
+    refused(lambda: periods.update(voided=True), "stays billed")
+    refused(lambda: periods.update(period=(date(2020, 1, 1), date(2020, 2, 1))), "only ever voided")
+    Invoice.objects.filter(pk=invoice.pk).update(state="void")
+    periods.update(voided=True)
+    refused(lambda: periods.update(voided=False), "only ever voided")
+    refused(periods.delete, "stays billed")
+
+
+def test_a_file_is_set_once_and_kept():
+    invoice = issued()
+    document = InvoiceDocument.objects.filter(invoice=invoice)
+    document.update(state="parked", reason="x")
+    document.update(state="waiting", reason="")
+    document.update(state="ready", storage_name="a", sha256="b", size=1)
+    refused(lambda: document.update(sha256="c"), "set once")
+    refused(lambda: document.update(state="waiting"), "set once")
+    refused(document.delete, "kept")
+
+
+def test_a_seller_never_turns_into_a_demonstration_and_back():
+    entity, demo = make.seller(), make.seller(is_demo=True)
+    refused(lambda: LegalEntity.objects.filter(pk=entity.pk).update(is_demo=True))
+    refused(lambda: LegalEntity.objects.filter(pk=demo.pk).update(is_demo=False))
+
+
+def test_a_customer_keeps_its_seller():
+    who, other = make.customer(make.seller()), make.seller()
+    refused(lambda: Customer.objects.filter(pk=who.pk).update(legal_entity=other))
+
+
+def test_saying_that_demonstration_is_removed_opens_nothing():
+    invoice = issued()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('keter.removing_demo', 'on', true)")
+    refused(lambda: InvoiceLine.objects.filter(invoice=invoice).delete())
+    refused(lambda: Invoice.objects.filter(pk=invoice.pk)._raw_delete("default"))
+    refused(lambda: BilledPeriod.objects.filter(invoice=invoice).delete())
+
+
+def test_removing_the_demonstration_leaves_everybody_else():
+    real, demo = issued(), issued(make.seller(is_demo=True))
+    connection.check_constraints()  # as their commit would have
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM billing_remove_demo()")
+        removed = dict(cursor.fetchall())
+    assert removed["billing_invoice"] >= 1
+    assert not LegalEntity.objects.filter(pk=demo.legal_entity_id).exists()
+    assert Invoice.objects.filter(pk=real.pk).exists()
+    refused(lambda: InvoiceLine.objects.filter(invoice=real).delete())
