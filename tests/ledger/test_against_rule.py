@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from billing.rules import burndown
 from tests.ledger.desk import START, Desk, new_customer, new_meter
 
 HOUR = timedelta(hours=1)
-EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "12"))  # stories
+STEPS = 60  # of one story
 SETTINGS = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -26,43 +28,45 @@ SETTINGS = settings(
 )
 
 # Few distinct amounts, many of them meeting exactly: that is where mistakes live.
-amounts = st.sampled_from([Decimal(n) for n in ("0.000001", "0.01", "1", "3", "5", "7.5", "10")])
-hours = st.integers(0, 12)
-meters = st.sampled_from([None, 0, 1])
-policies = st.sampled_from(["block", "invoice", "debt"])
+LOTS = [Decimal(n) for n in ("0.000001", "3", "7.5", "10", "25", "60")]
+AMOUNTS = [Decimal(n) for n in ("0.000001", "0.01", "1", "3", "5", "7.5", "10")]
+POLICIES = ["block", "invoice", "debt"]
+DOORS = ["grant"] * 3 + ["spend"] * 5 + ["hold"] * 3 + ["settle"] * 2
+DOORS += ["release", "void", "reverse", "expire"]
+
+# Hypothesis chooses (and prints) the seed, the seed chooses the story: drawn one by one, the steps
+# of a story come out too much alike, and mistakes stay hidden.
+seeds = st.integers(0, 2**32 - 1)
 
 
-@st.composite
-def operations(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
-    """One thing a customer, a clerk or the clock does."""
-    door = draw(
-        st.sampled_from(
-            ["grant"] * 3
-            + ["spend"] * 5
-            + ["hold"] * 3
-            + ["settle"] * 2
-            + ["release", "void", "reverse", "expire"]
-        )
-    )
-    fields: dict[str, Any] = {"step": draw(st.sampled_from([0, 0, 1, 1, 2, 5, -3]))}
+def story(chance: Random, length: int) -> list[tuple[str, dict[str, Any]]]:
+    """What a customer, a clerk and the clock do, one thing after another."""
+    return [_step(chance) for _ in range(length)]
+
+
+def _step(chance: Random) -> tuple[str, dict[str, Any]]:
+    pick = chance.choice
+    door = pick(DOORS)
+    fields: dict[str, Any] = {"step": pick([0, 0, 1, 1, 2, 5, -3])}
     if door == "grant":
         fields |= {
-            "amount": draw(amounts),
-            "paid": draw(st.booleans()),
-            "starts": draw(st.sampled_from([0, 0, 0, 2, -2])),
-            "lasts": draw(st.sampled_from([None, 1, 3, 6])),
-            "priority": draw(st.sampled_from([1, 2])),
-            "scope": draw(st.sampled_from([None, None, 0, 1])),
+            "amount": pick(LOTS),
+            "paid": pick([True, False]),
+            "starts": pick([0, 0, 0, 2, -2]),
+            "lasts": pick([None, 1, 3, 6, 20]),
+            "priority": pick([1, 2]),
+            "scope": pick([None, None, 0, 1]),
         }
     elif door in ("spend", "hold"):
         fields |= {
-            "amount": draw(amounts),
-            "meter": draw(meters),
-            "policy": draw(policies),
-            "limit": draw(st.sampled_from([1, 3, 6])),
+            "amount": pick(AMOUNTS),
+            "meter": pick([None, 0, 1]),
+            "policy": pick(POLICIES),
+            "limit": pick([1, 3, 6]),
+            "lasts": pick([2, 6, 24]),
         }
     elif door != "expire":
-        fields |= {"pick": draw(st.integers(0, 9)), "amount": draw(amounts)}
+        fields |= {"pick": chance.randrange(10), "amount": pick(AMOUNTS)}
     return door, fields
 
 
@@ -152,7 +156,7 @@ class Pair:
 
     def hold(self, f: dict[str, Any]) -> None:
         meter = self.meter(f["meter"])
-        until = self.now + f["limit"] * HOUR
+        until = self.now + f["lasts"] * HOUR
         limit = Decimal(f["limit"])
         held, made = self.both(
             lambda: self.desk.hold(
@@ -179,7 +183,7 @@ class Pair:
             assert held.covered == made.covered
 
     def settle(self, f: dict[str, Any]) -> None:
-        hold = self.chosen(self.book.holds, f["pick"])
+        hold = self.chosen(self.book.holds, f["pick"], lambda made: made.state == "open")
         if hold is not None:
             settled, paid = self.both(
                 lambda: self.desk.settle(hold, f["amount"], at=self.now),
@@ -193,7 +197,7 @@ class Pair:
                 )
 
     def release(self, f: dict[str, Any]) -> None:
-        hold = self.chosen(self.book.holds, f["pick"])
+        hold = self.chosen(self.book.holds, f["pick"], lambda made: made.state == "open")
         if hold is not None:
             self.both(
                 lambda: self.desk.release(hold, at=self.now),
@@ -201,7 +205,7 @@ class Pair:
             )
 
     def void(self, f: dict[str, Any]) -> None:
-        lot = self.chosen(self.book.lots, f["pick"])
+        lot = self.chosen(self.book.lots, f["pick"], lambda lot: bool(lot.rest))
         if lot is not None:
             voided, taken = self.both(
                 lambda: self.desk.void(lot, at=self.now), lambda: self.book.void(lot, self.now)
@@ -227,8 +231,11 @@ class Pair:
         self.desk.expire(self.now)
 
     @staticmethod
-    def chosen(from_: dict[Any, Any], pick: int) -> Any:
-        return list(from_)[pick % len(from_)] if from_ else None
+    def chosen(from_: dict[Any, Any], pick: int, is_alive: Callable[[Any], bool]) -> Any:
+        """One of them, a living one more often than not: the dead ones refuse alike."""
+        alive = [key for key, one in from_.items() if is_alive(one)]
+        among = alive if alive and pick < 8 else list(from_)
+        return among[pick % len(among)] if among else None
 
     def compare(self) -> None:
         """Grant by grant and hold by hold, not only in sum."""
@@ -241,11 +248,11 @@ class Pair:
         assert holds == {made.id: made.state for made in self.book.holds.values()}
 
 
-@given(steps=st.lists(operations(), min_size=10, max_size=60))
+@given(seed=seeds)
 @SETTINGS
-def test_the_doors_agree_with_the_rule_grant_by_grant(transactional_db: None, steps: list[Any]):
+def test_the_doors_agree_with_the_rule_grant_by_grant(transactional_db: None, seed: int):
     pair = Pair(Desk(new_customer()), burndown.Book(), [new_meter().pk, new_meter().pk], spends=[])
-    for door, fields in steps:
+    for door, fields in story(Random(seed), STEPS):
         pair.now += fields["step"] * HOUR
         getattr(pair, door)(fields)
         # What is over by now is over on both sides, also after a refusal rolled it back.
@@ -256,56 +263,55 @@ def test_the_doors_agree_with_the_rule_grant_by_grant(transactional_db: None, st
         pair.desk.check()
 
 
-@st.composite
-def batches(draw: st.DrawFn) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+def batch(chance: Random) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
     """Grants and uses of three customers; most customers of a batch are plain, some are not."""
-    grants = draw(
-        st.lists(
-            st.tuples(
-                st.integers(0, 2),
-                st.sampled_from([1, 5, 40, 300]),
-                st.sampled_from([None, None, None, 4, 20]),  # hours until it expires
-                st.sampled_from([0, 0, 0, 3]),  # hours until it begins
-                st.sampled_from([None, None, None, 0]),  # meter
-            ),
-            max_size=12,
+    pick = chance.choice
+    wild = pick([True, False])  # half of the batches meet nothing special
+    grants = [
+        (
+            chance.randrange(3),
+            pick([1, 5, 40, 60]),
+            pick([None, None, None, 4, 20]) if wild else None,  # hours until it expires
+            pick([0, 0, 0, 3]) if wild else 0,  # hours until it begins
+            pick([None, None, None, 0]),  # meter
+            pick([1, 1, 2]),  # priority
         )
-    )
-    uses = draw(
-        st.lists(
-            st.tuples(
-                st.integers(0, 2),
-                st.sampled_from(["0.5", "1", "2.25", "3"]),
-                st.sampled_from([0, 0, 0, 0, 5]),  # hours later
-                st.sampled_from([None, None, 0, 1]),
-            ),
-            min_size=100,
-            max_size=160,
+        for _ in range(chance.randrange(4, 16))
+    ]
+    meters = pick([[None], [None, None, 0, 1], [0]])
+    uses = [
+        (
+            chance.randrange(3),
+            pick(["0.5", "1", "2.25", "3"]),
+            pick([0, 0, 0, 0, 5]) if wild else 0,  # hours later
+            pick(meters),
         )
-    )
+        for _ in range(chance.randrange(100, 140))
+    ]
     return grants, uses
 
 
-@given(batch=batches(), policy=policies)
-@settings(SETTINGS, max_examples=max(EXAMPLES // 2, 1))
-def test_a_batch_pays_as_the_single_door_would_row_by_row(
-    transactional_db: None, batch: Any, policy: str
-):
-    grants, uses = batch
+@given(seed=seeds)
+@SETTINGS
+def test_a_batch_pays_as_the_single_door_would_row_by_row(transactional_db: None, seed: int):
+    chance = Random(seed)
+    policy = chance.choice(POLICIES)
+    grants, uses = batch(chance)
     meter_ids = [new_meter().pk, new_meter().pk]
     single, many = (tuple(Desk(new_customer()) for _ in range(3)) for _ in range(2))
-    lots: dict[Any, Any] = {}
-    for who, amount, lasts, begins, meter in grants:
+    twins_of: dict[Any, Any] = {}
+    for who, amount, lasts, begins, meter, priority in grants:
         twins = [
             side[who].grant(
                 amount,
                 expires_at=None if lasts is None else START + lasts * HOUR,
                 effective_at=START + begins * HOUR if lasts is None or begins < lasts else START,
                 meter_ids=None if meter is None else [meter_ids[meter]],
+                priority=priority,
             )
             for side in (single, many)
         ]
-        lots[twins[0].grant_id] = twins[1].grant_id
+        twins_of[twins[0].grant_id] = twins[1].grant_id
 
     def use(desk: Desk, row: tuple[Any, ...], number: int) -> Any:
         _, amount, later, meter = row
@@ -330,7 +336,7 @@ def test_a_batch_pays_as_the_single_door_would_row_by_row(
             other.refused,
         )
         if one.entry_id is not None:
-            parts = [(lots.get(lot), amount) for lot, amount in many[0].parts(one.entry_id)]
+            parts = [(twins_of.get(lot), amount) for lot, amount in many[0].parts(one.entry_id)]
             assert parts == many[0].parts(other.entry_id)
     for left, right in zip(single, many, strict=True):
         assert [(e.kind, e.amount) for e in left.entries()] == [
