@@ -82,7 +82,7 @@ def is_iban(text: str) -> bool:
 
 
 def _modules(rows: list[bytes]) -> Iterator[str]:
-    """One rectangle for each run of dark modules; neighbours share edges, so no seam shows."""
+    """One stroke of width 1 for each run of dark modules: far fewer steps than rectangles."""
     for y, row in enumerate(rows):
         x = 0
         while x < len(row):
@@ -90,7 +90,7 @@ def _modules(rows: list[bytes]) -> Iterator[str]:
             while run < len(row) and row[run]:
                 run += 1
             if run > x:
-                yield f"M{x} {y}h{run - x}v1h-{run - x}z"
+                yield f"M{x} {y}.5h{run - x}"
             x = run + 1
 
 

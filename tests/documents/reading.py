@@ -57,7 +57,7 @@ def fonts(pdf: bytes) -> dict[str, int]:
 def code_modules(path: str, size: int) -> list[bytearray]:
     """The dark modules a payment code's path draws, row by row."""
     rows = [bytearray(size) for _ in range(size)]
-    for x, y, run in re.findall(r"M(\d+) (\d+)h(\d+)v1h-\d+z", path):
+    for x, y, run in re.findall(r"M(\d+) (\d+)\.5h(\d+)", path):
         for column in range(int(x), int(x) + int(run)):
             rows[int(y)][column] = 1
     return rows
