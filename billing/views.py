@@ -87,7 +87,7 @@ def _answer(request: HttpRequest, public_id: UUID, *, action: str) -> HttpRespon
         DocumentAccess.objects.create(
             document=document,
             customer_id=document.customer_id,
-            user_id=request.user.pk,
+            user_id=int(request.user.pk or 0),
             action=action,
             request_id=getattr(request, "request_id", "")[:40],
         )

@@ -63,7 +63,7 @@ class BackOfficeSite(AdminSite):
         from billing.admin import menu, notices
         from billing.admin.scope import scope_of
 
-        shown = {
+        shown: dict[str, Any] = {
             "site_title": self.site_title,
             "site_header": self.site_header,
             "site_url": self.site_url,

@@ -4,13 +4,14 @@
 a capped count, views as tabs, totals per currency, no script a page does not need.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.db import models
 from django.db.models import Count, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
@@ -19,6 +20,7 @@ from django.utils import timezone
 
 from accounts.admin import ScopedAdmin
 from accounts.admin.scoped import ROWS_COUNTED_MAX
+from billing.admin import choices
 from billing.admin.charts import people_count
 from billing.templatetags.billing_format import amount, count
 
@@ -40,7 +42,7 @@ def column(
         shown = admin.display(description=description, ordering=ordering, empty_value=empty)(
             function
         )
-        shown.cell_class = " ".join(part for part in ("num" if num else "", css) if part)
+        shown.cell_class = " ".join(part for part in ("num" if num else "", css) if part)  # type: ignore[attr-defined]
         return shown
 
     return decorate
@@ -116,7 +118,28 @@ class DateInput(forms.DateInput):
         super().__init__(attrs, format="%Y-%m-%d")
 
 
-class BackOfficeAdmin(ScopedAdmin):
+class PickedFields:
+    """Fields of a page or an inline: what has a list is picked from it."""
+
+    further_options: Mapping[str, Sequence[tuple[str, str]]] = {}
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """A field without the stock pop-up links; countries and the like are picked from lists."""
+        field = super().formfield_for_dbfield(  # type: ignore[misc]
+            db_field, request, **kwargs
+        )
+        if field is None:
+            return None
+        if isinstance(field.widget, RelatedFieldWidgetWrapper):
+            field.widget = field.widget.widget
+        options = choices.options(db_field.name) + list(self.further_options.get(db_field.name, ()))
+        if options and isinstance(field, forms.CharField):
+            field.widget = forms.Select(choices=options)
+            field.help_text = ""
+        return field
+
+
+class BackOfficeAdmin(PickedFields, ScopedAdmin):
     """A page of the back office."""
 
     list_per_page = 50
@@ -139,7 +162,7 @@ class BackOfficeAdmin(ScopedAdmin):
         """Widgets bring their own scripts; a page needs no others."""
         return forms.Media()
 
-    def get_list_filter(self, request: HttpRequest) -> Sequence[Any]:
+    def get_list_filter(self, request: HttpRequest) -> list[Any]:
         """The declared filters, and the views as one more."""
         filters = list(super().get_list_filter(request))
         return [ViewFilter, *filters] if self.views else filters

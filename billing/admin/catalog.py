@@ -10,8 +10,9 @@ from django.utils.safestring import SafeString
 
 from accounts.admin import ScopedStackedInline
 from billing.admin import plan_pages, states, steps
-from billing.admin.base import KeptAdmin, ReadOnlyAdmin, View, column, today
+from billing.admin.base import KeptAdmin, PickedFields, ReadOnlyAdmin, View, column, today
 from billing.models import (
+    CREDITS,
     CreditPack,
     Meter,
     Plan,
@@ -45,9 +46,10 @@ class PlanAdmin(KeptAdmin):
     empty_text = "A plan is what customers subscribe to. Its terms stand on its versions."
 
 
-class PriceInline(ScopedStackedInline):
+class PriceInline(PickedFields, ScopedStackedInline):  # type: ignore[misc]
     """The prices of a version, editable while it is a draft."""
 
+    further_options = {"currency": ((CREDITS, "in credits"),)}
     model = Price
     change_permission = "change_catalog"
     delete_permission = "change_catalog"

@@ -98,6 +98,7 @@ class RunItemAdmin(ReadOnlyAdmin):
 
     view_permission = "view_invoices"
     list_display = ("customer", "run", "shown_state", "reason", "invoice")
+    fields = ("run", "customer", "state", "reason", "invoice", "updated_at")
     list_filter = ("state", "run")
     list_select_related = ("customer", "run__legal_entity", "invoice")
     empty_text = "A run lists its customers here."
@@ -117,6 +118,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
     house_permission = "view_audit"
     list_display = ("summary", "requested_by", "requested_at", "decided", "decided_by")
     list_select_related = ("requested_by", "decision__decided_by", "legal_entity")
+    fields = ("summary", "legal_entity", "customer", "requested_by", "requested_at", "reason")
     views = (View("open", "To decide", lambda rows: rows.filter(decision__isnull=True), True),)
     empty_title = "Nothing waits for a decision"
     empty_text = "What needs a second person is asked for here."
@@ -148,12 +150,17 @@ class PostingInline(ScopedTabularInline):
     """The signed amounts of an entry."""
 
     model = Posting
-    fields = ("account", "debit", "credit", "source")
+    fields = ("booked_to", "debit", "credit", "source")
     readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Posting]:
         """With the entry's currency."""
         return super().get_queryset(request).select_related("entry")
+
+    @admin.display(description="account")
+    def booked_to(self, posting: Posting) -> str:
+        """The account in words."""
+        return posting.account.replace("_", " ")
 
     @admin.display(description="debit")
     def debit(self, posting: Posting) -> str:
@@ -176,6 +183,9 @@ class JournalEntryAdmin(ReadOnlyAdmin):
     list_filter = ("currency",)
     list_select_related = ("customer",)
     search_fields = ("key",)
+    fields = (
+        "booked_on", "recorded_at", "legal_entity", "customer", "invoice", "payment", "currency"
+    )  # fmt: skip
     inlines = (PostingInline,)
     empty_text = "Entries are posted when invoices are issued and payments arrive."
 
@@ -196,6 +206,7 @@ class JournalEntryAdmin(ReadOnlyAdmin):
 class AuditEventAdmin(ReadOnlyAdmin):
     """Who did what, when and why."""
 
+    fields = ("recorded_at", "actor", "customer", "subject", "reason", "before", "after")
     view_permission = "view_audit"
     list_display = ("recorded_at", "what", "actor", "customer", "subject", "reason")
     list_display_links = ("recorded_at",)

@@ -46,6 +46,7 @@ class CreditBalanceAdmin(ReadOnlyAdmin):
     list_display_links = ("customer",)
     list_select_related = ("customer",)
     search_fields = ("customer__name",)
+    fields = ("available", "held", "debt")
     views = (View("debt", "In debt", lambda rows: rows.filter(debt__gt=0), is_counted=True),)
     empty_text = "A balance appears with a customer's first credits."
 
@@ -131,8 +132,8 @@ class CreditGrantAdmin(ReadOnlyAdmin):
         return {
             "page_title": str(row),
             "page_badge": grant_state(row),
-            "page_lead": f"{row.get_kind_display().capitalize()} of {row.customer.name}, "
-            f"{moment(row.created_at)}",
+            "page_lead": f"{row.get_kind_display().capitalize()} credits of {row.customer.name}, "
+            f"granted {moment(row.created_at)}",
             "bar": grant_bar(row),
             "parts": [_part(part) for part in parts[:PARTS_SHOWN]],
             "has_more_parts": len(parts) > PARTS_SHOWN,
@@ -192,6 +193,10 @@ class HoldAdmin(ReadOnlyAdmin):
     list_display = ("held", "customer", "shown_state", "meter", "until", "asked", "pinned")
     list_filter = ("state",)
     list_select_related = ("customer", "meter")
+    fields = (
+        "customer", "subscription", "project", "meter", "amount", "covered", "state", "held_at",
+        "expires_at", "resolved_at", "overage_policy",
+    )  # fmt: skip
     views = (View("open", "Open", lambda rows: rows.filter(is_open=True), is_counted=True),)
     empty_text = "A hold keeps credits for work that has started and has not ended."
 

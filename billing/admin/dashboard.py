@@ -311,7 +311,7 @@ _AGES: Final = (
 
 def _ages(scope: Scope, today: date) -> dict[str, list[tuple[Decimal, int]]]:
     """Currency to (amount, invoices) in each age, the biggest currency first."""
-    sums = {}
+    sums: dict[str, Sum | Count] = {}
     for css, _, later_than, at_most in _AGES:
         late = Q()
         if later_than is not None:
@@ -320,7 +320,7 @@ def _ages(scope: Scope, today: date) -> dict[str, list[tuple[Decimal, int]]]:
             late &= Q(due_on__gte=today - timedelta(days=at_most))
         sums[css] = Sum("due", filter=late, default=_ZERO)
         sums[f"{css}_number"] = Count("pk", filter=late)
-    rows = (
+    rows: Any = (
         scope.limit(InvoiceBalance.objects.filter(due__gt=0), "view_invoices")
         .order_by()
         .values("currency")

@@ -76,14 +76,14 @@ def _price(line: InvoiceLine, currency: str, facts: Mapping[str, Any]) -> Iterat
         return
     yield Reason("Price", f"by tiers{source}", version_id)
     for number, tier in enumerate(tiers, start=1):
-        used, each = _number(tier.get("quantity")), _number(tier.get("unit_price"))
+        used, unit_price = _number(tier.get("quantity")), _number(tier.get("unit_price"))
         total, flat = _number(tier.get("amount")), _number(tier.get("flat"))
         up_to = _number(tier.get("up_to"))
         limit = f"up to {quantity(up_to)}: " if up_to is not None else "above: "
         extra = f" + {quantity(flat)}" if flat else ""
         yield Reason(
             f"Tier {number}",
-            f"{limit}{quantity(used)} {TIMES} {rate(each, currency)}{extra}"
+            f"{limit}{quantity(used)} {TIMES} {rate(unit_price, currency)}{extra}"
             f" {EQUALS} {rate(total, currency)}",
         )
 

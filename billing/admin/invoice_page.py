@@ -90,7 +90,7 @@ def _tools(invoice: Invoice, document: InvoiceDocument | None, downloads: bool) 
 
 def _figures(invoice: Invoice) -> list[dict[str, Any]]:
     customer = reverse("admin:billing_customer_change", args=[invoice.customer_id])
-    shown = [
+    shown: list[dict[str, Any]] = [
         {"term": "Total", "text": figure(invoice.payable, invoice.currency), "is_big": True},
         {"term": "Customer", "text": invoice.customer.name, "url": customer},
         {"term": "Supply", "text": span_text(invoice.supply_from, invoice.supply_to)},
@@ -132,7 +132,7 @@ def _line(line: InvoiceLine, currency: str) -> dict[str, Any]:
 
 def _sums(invoice: Invoice) -> list[dict[str, Any]]:
     currency = invoice.currency
-    rows = [{"term": "Net", "text": amount(invoice.net, currency)}]
+    rows: list[dict[str, Any]] = [{"term": "Net", "text": amount(invoice.net, currency)}]
     for group in invoice.taxes.all():
         why = f", {group.reason}" if group.reason else ""
         base = f" on {amount(group.taxable, currency)}" if group.rate else ""

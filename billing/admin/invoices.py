@@ -106,6 +106,7 @@ class InvoiceDocumentAdmin(ReadOnlyAdmin):
         "kilobytes",
     )
     list_filter = ("state", "kind")
+    fields = ("invoice", "customer", "kind", "state", "reason", "created_at", "rendered_at", "size")
     list_select_related = ("invoice", "customer")
     views = (
         View("waiting", "Waiting", lambda rows: rows.filter(state="waiting"), is_counted=True),

@@ -146,7 +146,7 @@ _PAGES: Final[Sequence[tuple[str, Sequence[_Page]]]] = (
             ("Journal", "billing.journalentry", "", None),
             ("Audit trail", "billing.auditevent", "", None),
             ("Number series", "billing.numberseries", "", None),
-            ("Sellers", "billing.legalentity", "", None),
+            ("Legal entities", "billing.legalentity", "", None),
             ("People", "accounts.user", "", None),
             ("Roles", "accounts.role", "", None),
             ("Role assignments", "accounts.roleassignment", "", None),

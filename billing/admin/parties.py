@@ -7,7 +7,6 @@ from django.http import HttpRequest
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 
-from accounts import access
 from billing.admin import customer_page
 from billing.admin.base import KeptAdmin, View, column
 from billing.models import Contact, Customer, LegalEntity, Project
@@ -112,10 +111,6 @@ class CustomerAdmin(KeptAdmin):
     def active(self, customer: Customer) -> SafeString:
         """Whether it is billed."""
         return badge("active", "ok") if customer.is_active else badge("closed")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """A new customer is nobody's yet, so only the house adds one."""
-        return access.is_house_wide(request.user, "change_customer")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Seller and currency stay once there is a row of money."""

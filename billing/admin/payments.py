@@ -56,6 +56,10 @@ class PaymentAdmin(ReadOnlyAdmin):
     list_select_related = ("customer",)
     search_fields = ("reference", "payer")
     search_help_text = "Reference or payer"
+    fields = (
+        "customer", "legal_entity", "amount", "received_on", "method", "payer", "reference",
+        "recorded_by", "recorded_at", "reverses",
+    )  # fmt: skip
     inlines = (AllocationInline,)
     totals_field = "amount"
     views = (View("unmatched", "Not fully applied", _unmatched),)

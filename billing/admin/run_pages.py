@@ -339,7 +339,7 @@ def nudge(run: InvoiceRun) -> None:
     """Tell a worker there is work; the clock finds it anyway when the message is lost."""
     from billing import tasks  # the tasks bring the renderer along; pages do without it
 
-    tasks.advance_run.delay_on_commit(run.pk)
+    tasks.advance_run.delay_on_commit(run.pk)  # type: ignore[attr-defined]
 
 
 class PlanForm(forms.Form):
@@ -394,7 +394,7 @@ def plan_view(model_admin: Any) -> Callable[..., HttpResponse]:
                 legal_entity_id=form.cleaned_data["legal_entity"].pk,
                 period_from=start,
                 period_to=_month_after(start),
-                author_id=request.user.pk,
+                author_id=int(request.user.pk or 0),
                 plan_id=plan.pk if plan else None,
                 issue_on=form.cleaned_data["issue_on"],
             )

@@ -21,6 +21,10 @@ class UsageEventAdmin(ReadOnlyAdmin):
     list_display = ("happened", "customer", "meter", "amount", "shown_outcome", "reason")
     list_filter = ("outcome",)
     list_select_related = ("customer", "meter")
+    fields = (
+        "customer", "subscription", "project", "meter", "quantity", "outcome", "reason",
+        "occurred_at", "recorded_at", "usage_import", "dimensions",
+    )  # fmt: skip
     search_fields = ("key",)
     search_help_text = "Key of the use"
     views = (
@@ -55,6 +59,10 @@ class ChargeAdmin(ReadOnlyAdmin):
     owner = "customer"
     view_permission = "view_credits"
     list_display = ("happened", "customer", "price", "shown_quantity", "paid", "beyond")
+    fields = (
+        "customer", "subscription", "usage_event", "price", "quantity", "credits", "overage",
+        "entry", "occurred_at", "recorded_at", "booked_on",
+    )  # fmt: skip
     list_select_related = ("customer", "price")
     views = (View("overage", "Beyond the credits", lambda rows: rows.filter(overage__gt=0)),)
     empty_text = "A charge appears when recorded use is priced."
@@ -96,6 +104,10 @@ class UsageImportAdmin(ReadOnlyAdmin):
         "rows_rejected",
     )
     list_filter = ("state",)
+    fields = (
+        "file_name", "legal_entity", "mapping", "rows_read", "rows_new", "rows_known",
+        "rows_rejected", "started_at", "finished_at",
+    )  # fmt: skip
     search_fields = ("file_name",)
     empty_text = "A file of usage is read once; reading it again adds nothing."
 

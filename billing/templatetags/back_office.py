@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django import template
+from django.contrib.admin.helpers import AdminReadonlyField
 from django.contrib.admin.templatetags.admin_list import result_headers
 from django.contrib.admin.utils import (
     display_for_field,
@@ -16,14 +17,16 @@ from django.contrib.admin.utils import (
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist
 from django.db import models
-from django.template.base import TemplateSyntaxError
+from django.template import TemplateSyntaxError
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from billing.templatetags.billing_format import NOTHING, count, day, moment
+from billing.templatetags.billing_format import NOTHING, count, day, digits, moment, money_text
 
 register = template.Library()
+
+_MONEY_PLACES: Final = (2, 3)  # booked money; credits have six places, prices ten
 
 ROWS_COUNTED_MAX: Final = 10_000  # what the lists' paginator counts exactly
 
@@ -91,7 +94,7 @@ class Row:
 @register.inclusion_tag("admin/change_list_results.html")
 def result_table(cl: ChangeList) -> dict[str, Any]:
     """The table of a list. Numbers stand right; a column's own classes come from its function."""
-    columns = [_column_classes(name, cl.model_admin) for name in cl.list_display]
+    columns = [_column_classes(str(name), cl.model_admin) for name in cl.list_display]
     return {
         "caption": cl.opts.verbose_name_plural,
         "headers": list(_headers(cl, columns)),
@@ -119,7 +122,7 @@ def _headers(cl: ChangeList, columns: Sequence[str]) -> Iterator[Header]:
         yield Header(
             text=str(header["text"]),
             classes=f"{classes} sorted" if is_sorted else classes,
-            url=header.get("url_toggle" if is_sorted else "url_primary"),
+            url=cast("str | None", header.get("url_toggle" if is_sorted else "url_primary")),
             aria_sort=("ascending" if header["ascending"] else "descending") if is_sorted else "",
             is_toggle="action-checkbox" in classes,
         )
@@ -130,7 +133,7 @@ def _rows(cl: ChangeList, columns: Sequence[str]) -> Iterator[Row]:
         checkbox = ""
         cells: list[Cell] = []
         has_link = False
-        for name, classes in zip(cl.list_display, columns, strict=True):
+        for name, classes in zip(map(str, cl.list_display), columns, strict=True):
             if name == "action_checkbox":
                 checkbox = cl.model_admin.action_checkbox(row)
                 continue
@@ -183,6 +186,26 @@ def _plain_value(value: object) -> str:
 
 def _yes_no(value: object) -> str:
     return str(_("yes")) if value else str(_("no"))
+
+
+@register.simple_tag
+def readonly_text(field: AdminReadonlyField) -> str:
+    """A field that is only shown: amounts, days and instants as everywhere else on the site."""
+    name, row = cast("str", field.field["field"]), field.form.instance
+    try:
+        column = row._meta.get_field(name)
+        value = getattr(row, name)
+    except (FieldDoesNotExist, AttributeError, TypeError):
+        return str(field.contents())
+    if isinstance(value, (bool, date)):
+        return _yes_no(value) if isinstance(value, bool) else _plain_value(value)
+    if isinstance(column, models.DecimalField) and value is not None:
+        currency = getattr(row, "currency", "")
+        is_money = column.decimal_places in _MONEY_PLACES and len(currency) == 3
+        return money_text(value, currency) if is_money else digits(value, 0)
+    if isinstance(column, models.JSONField):
+        return ", ".join(f"{key}: {part}" for key, part in value.items()) if value else NOTHING
+    return str(field.contents())
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 Everything goes through the same doors as on a real site, so the pages meet rows in every state.
 """
 
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -275,3 +276,8 @@ def _month(offset: int) -> date:
     today = timezone.localdate()
     number = today.year * 12 + today.month - 1 + offset
     return date(number // 12, number % 12 + 1, 1)
+
+
+def without_tokens(page: str) -> str:
+    """A page without the tokens that differ every time."""
+    return re.sub(r'name="csrfmiddlewaretoken" value="[^"]+"', "", page)

@@ -74,7 +74,7 @@ def test_hidden_missing_and_unfinished_documents_answer_alike(
         client.get(reverse(f"document_{name}", args=[uuid4()])),
     ]
     assert {answer.status_code for answer in answers} == {404}
-    assert len({answer.content for answer in answers}) == 1
+    assert len({house.without_tokens(answer.content.decode()) for answer in answers}) == 1
     assert not DocumentAccess.objects.exists()
 
 

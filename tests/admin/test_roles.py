@@ -46,7 +46,7 @@ OF_THE_HOUSE = {InvoiceRun, RunItem, JournalEntry, LegalEntity, PlanVersion}
 OPENS = {
     "finance-admin": OF_A_CUSTOMER | OF_THE_HOUSE | {AuditEvent, UsageImport},
     "clerk": OF_A_CUSTOMER | OF_THE_HOUSE | {UsageImport},
-    "auditor": OF_A_CUSTOMER | OF_THE_HOUSE | {AuditEvent},
+    "auditor": OF_A_CUSTOMER | OF_THE_HOUSE | {AuditEvent, UsageImport},
     "customer-manager": OF_A_CUSTOMER,
 }
 ALL = OF_A_CUSTOMER | OF_THE_HOUSE | {AuditEvent, UsageImport}
@@ -169,7 +169,7 @@ def test_the_menu_shows_only_what_opens(client: Client, people: dict[str, Any]) 
     page = client.get("/")
     labels = {item.label for group in page.context["menu"] for item in group.items}
     assert {"Customers", "Invoices", "Grants"} <= labels
-    assert not labels & {"Invoice runs", "Journal", "Audit trail", "Sellers", "VAT rates"}
+    assert not labels & {"Invoice runs", "Journal", "Audit trail", "Legal entities", "VAT rates"}
     for group in page.context["menu"]:
         for item in group.items:
             assert client.get(item.url).status_code == 200, item.label
@@ -223,4 +223,4 @@ def _request(user: Any) -> Any:
 
 
 def _without_address(answer: Any, pk: int) -> str:
-    return str(answer.content.decode()).replace(str(pk), "")
+    return house.without_tokens(answer.content.decode()).replace(str(pk), "")

@@ -151,7 +151,7 @@ def test_rows_are_walked_and_opened_by_keys(open_page: Open, furnished: "House")
 
 def test_j_and_k_page_through_invoices(open_page: Open, furnished: "House") -> None:
     page = open_page("/billing/invoice/", user=furnished.checker)
-    page.locator("#result_list th a").first.click()
+    page.locator("#result_list tbody th a").first.click()
     page.wait_for_url("**/change/**")
     first = page.url
     page.keyboard.press("j")
