@@ -7,6 +7,7 @@ aside with its reason while the others go on.
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -14,8 +15,8 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import Count, Max, Q, Sum
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.db.models import Count, F, Max, Q, Sum
 
 from billing import approvals, audit, invoicing
 from billing.errors import BillingError, IllegalTransition, MissingData, NotPermitted
@@ -304,7 +305,12 @@ def _work(run: InvoiceRun, state: RunItem.State, act: Act, at: datetime, chunk: 
     if claimed is None:
         return False
     failpoint("run.after_claim")
-    _do(run, claimed, state, act, at)
+    try:
+        _do(run, claimed, state, act, at)
+    except (OperationalError, InterfaceError):
+        _give_back(claimed, state, at)
+        raise
+    failpoint("run.after_chunk")
     return True
 
 
@@ -313,8 +319,7 @@ def _do(
 ) -> None:
     """Do some items in one transaction; on a failure do each half, down to the culprit.
 
-    A failure of the database itself is nobody's fault: it goes on to the caller, and the items are
-    taken up again when their lease ends.
+    A failure of the database itself is nobody's fault: it goes on to the caller.
     """
     if not item_ids:
         return
@@ -330,6 +335,19 @@ def _do(
         half = len(item_ids) // 2
         _do(run, item_ids[:half], state, act, at)
         _do(run, item_ids[half:], state, act, at)
+
+
+def _give_back(item_ids: Sequence[int], state: RunItem.State, at: datetime) -> None:
+    """Undo a claim the database cut short, so that it does not count against the customers.
+
+    Without a database their lease ends by itself.
+    """
+    if not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()
+    with suppress(DatabaseError):
+        RunItem.objects.filter(
+            pk__in=item_ids, state=state, lease_until=_lease_until(at), attempts__gt=0
+        ).update(lease_until=None, attempts=F("attempts") - 1)
 
 
 @retried
@@ -357,7 +375,6 @@ def _claim(run_id: int, state: RunItem.State, at: datetime, chunk: int) -> list[
 
     The claim commits by itself, so that attempts are counted even when the worker is killed.
     """
-    lease_until = at + timedelta(seconds=settings.RUN_LEASE_SECONDS)
     for tried, limit in (((0, 0), chunk), ((1, 1), max(chunk // 20, 1)), ((2, 32767), 1)):
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
@@ -370,7 +387,7 @@ def _claim(run_id: int, state: RunItem.State, at: datetime, chunk: int) -> list[
                     ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
                 RETURNING id, attempts
                 """,
-                [lease_until, run_id, state.value, *tried, at, limit],
+                [_lease_until(at), run_id, state.value, *tried, at, limit],
             )
             rows = cursor.fetchall()
         for item_id, attempts in rows:
@@ -380,6 +397,10 @@ def _claim(run_id: int, state: RunItem.State, at: datetime, chunk: int) -> list[
         if rows:
             return sorted(item_id for item_id, attempts in rows if attempts <= ATTEMPTS_MAX)
     return None
+
+
+def _lease_until(at: datetime) -> datetime:
+    return at + timedelta(seconds=settings.RUN_LEASE_SECONDS)
 
 
 def _still_ours(item_ids: Sequence[int], state: RunItem.State) -> list[RunItem]:

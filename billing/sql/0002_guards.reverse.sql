@@ -3,6 +3,7 @@ ALTER TABLE billing_journalentry DROP CONSTRAINT entry_payment_same_customer;
 ALTER TABLE billing_journalentry DROP CONSTRAINT entry_invoice_same_customer;
 ALTER TABLE billing_journalentry DROP CONSTRAINT entry_customer_same_entity;
 ALTER TABLE billing_documentaccess DROP CONSTRAINT access_document_same_customer;
+ALTER TABLE billing_charge DROP CONSTRAINT charge_entry_same_customer;
 ALTER TABLE billing_runitem DROP CONSTRAINT run_item_invoice_same_customer;
 ALTER TABLE billing_allocation DROP CONSTRAINT allocation_invoice_same_customer;
 ALTER TABLE billing_allocation DROP CONSTRAINT allocation_payment_same_customer;

@@ -414,6 +414,8 @@ ALTER TABLE billing_allocation ADD CONSTRAINT allocation_invoice_same_customer
   FOREIGN KEY (customer_id, invoice_id) REFERENCES billing_invoice (customer_id, id);
 ALTER TABLE billing_runitem ADD CONSTRAINT run_item_invoice_same_customer
   FOREIGN KEY (customer_id, invoice_id) REFERENCES billing_invoice (customer_id, id);
+ALTER TABLE billing_charge ADD CONSTRAINT charge_entry_same_customer
+  FOREIGN KEY (customer_id, entry_id) REFERENCES billing_ledgerentry (customer_id, id);
 ALTER TABLE billing_documentaccess ADD CONSTRAINT access_document_same_customer
   FOREIGN KEY (customer_id, document_id) REFERENCES billing_invoicedocument (customer_id, id);
 ALTER TABLE billing_journalentry ADD CONSTRAINT entry_customer_same_entity

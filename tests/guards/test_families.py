@@ -18,9 +18,7 @@ EXEMPT = {
     # Reversals name a row of their own table under the same payment.
     ("billing_payment", "reverses_id"),
     ("billing_allocation", "reverses_id"),
-    # A unique key over customer and id on these two largest tables costs more than it keeps:
-    # the only writers, a batch of uses and a sale of packs, take both ids from one row.
-    ("billing_charge", "entry_id"),
+    # The lines of invoices carry no unique key over customer and id; a sale takes both from one row.
     ("billing_creditgrant", "sale_line_id"),
 }
 
