@@ -72,7 +72,7 @@ SELLERS: Final[tuple[dict[str, Any], ...]] = (
         "country": "DE",
         "vat_id": "DE136695976",
         "registration": "Amtsgericht München, HRB 123456",
-        "directors": "Geschäftsführerin: Hanna Vogt",
+        "directors": "Hanna Vogt",
         "email": "rechnung@tidemark.example",
         "phone": "+49 89 5550 100",
         "iban": "DE02120300000000202051",
@@ -340,6 +340,7 @@ def _team() -> tuple[dict[str, Any], ...]:
             _overage(currency)
             | {
                 "model": "graduated",
+                "unit_label": "month",  # the line tells the tiers' sum, once a month
                 "tiers": [
                     {"up_to": end, "unit": unit}
                     for end, unit in zip(ends, _TEAM_TIERS[currency], strict=True)
