@@ -179,6 +179,8 @@ def _runs_todo(scope: Scope) -> list[Todo]:
 
 
 def _invoices_todo(scope: Scope) -> list[Todo]:
+    if not scope.holds("approve", "draft_invoices", "issue_invoices"):
+        return []
     states = (Invoice.State.DRAFT, Invoice.State.IN_REVIEW)
     drafts = scope.limit(Invoice.objects.filter(state__in=states), "view_invoices")
     rows = _by_currency(drafts, "payable")

@@ -1,5 +1,6 @@
 """The page of one invoice: figures, lines with their reasons, VAT, the document, its story."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from django.http import HttpRequest
@@ -8,6 +9,7 @@ from django.urls import reverse
 from billing.admin import explain, states
 from billing.admin.base import Tool, today
 from billing.admin.scope import scope_of
+from billing.admin.steps import Fact, Step
 from billing.models import Allocation, AuditEvent, Invoice, InvoiceDocument, InvoiceLine
 from billing.templatetags.billing_format import (
     amount,
@@ -211,3 +213,34 @@ def _neighbours(request: HttpRequest, model_admin: Any, invoice: Invoice) -> dic
         "previous": reverse("admin:billing_invoice_change", args=[newer]) if newer else "",
         "next": reverse("admin:billing_invoice_change", args=[older]) if older else "",
     }
+
+
+def _make_again(document: InvoiceDocument, _user: Any, _reason: str) -> None:
+    from billing import documents  # brings the renderer along; pages do without it
+
+    documents.retry(document.pk)
+
+
+DOCUMENT_STEPS: Final[Mapping[str, Step]] = {
+    "retry": Step(
+        label="Make it again",
+        permission="issue_invoices",
+        question="Make this document again?",
+        lead="It was set aside. It goes back into the queue, with all its tries.",
+        effects=(("file", "It is made in the background, from what was frozen at issue."),),
+        done="The document is in the queue again.",
+        act=_make_again,
+        allowed=lambda document, _user: document.state == InvoiceDocument.State.PARKED,
+        needs_reason=False,
+        is_main=True,
+    ),
+}
+
+
+def document_facts(document: InvoiceDocument) -> list[Fact]:
+    """What the confirmation names."""
+    return [
+        Fact("Customer", document.customer.name),
+        Fact("Invoice", str(document.invoice), is_loud=True),
+        Fact("Set aside because", document.reason or "no reason was given"),
+    ]

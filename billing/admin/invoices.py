@@ -5,9 +5,10 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import URLPattern
 from django.utils.safestring import SafeString
 
-from billing.admin import invoice_page, states
+from billing.admin import invoice_page, states, steps
 from billing.admin.base import ReadOnlyAdmin, View, column, today
 from billing.models import Invoice, InvoiceDocument, NumberSeries
 from billing.templatetags.billing_format import money
@@ -113,6 +114,27 @@ class InvoiceDocumentAdmin(ReadOnlyAdmin):
         View("parked", "Set aside", lambda rows: rows.filter(state="parked"), True, True),
     )
     empty_text = "A document is made for every issued invoice."
+
+    def get_urls(self) -> list[URLPattern]:
+        """Making a document again has a page of its own."""
+        step = steps.url(
+            self,
+            invoice_page.DOCUMENT_STEPS,
+            facts=invoice_page.document_facts,
+            subject=lambda document: str(document.invoice),
+        )
+        return [step, *super().get_urls()]
+
+    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """The invoice's number as the title, and the way to try again."""
+        return {
+            "page_title": f"Document of {row.invoice}",
+            "page_badge": states.state(row, states.DOCUMENT),
+            "page_lead": row.customer.name,
+            "page_tools": steps.tools(
+                request, row, invoice_page.DOCUMENT_STEPS, "billing_invoicedocument"
+            ),
+        }
 
     @column("state", ordering="state")
     def shown_state(self, document: InvoiceDocument) -> SafeString:

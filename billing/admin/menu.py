@@ -58,6 +58,8 @@ class Waiting:
 
 
 def _to_approve(scope: Scope, _today: date) -> QuerySet[Any]:
+    if not scope.holds("approve", "draft_invoices", "issue_invoices"):
+        return Invoice.objects.none()
     states = (Invoice.State.DRAFT, Invoice.State.IN_REVIEW)
     return scope.limit(Invoice.objects.filter(state__in=states), "view_invoices")
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import DecimalField, F, QuerySet, Sum, Value
+from django.db.models import DecimalField, F, OuterRef, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
@@ -35,9 +35,18 @@ class AllocationInline(ScopedTabularInline):
         return money(allocation.amount, allocation.invoice.currency)
 
 
-def _with_applied(rows: QuerySet[Any]) -> QuerySet[Any]:
-    applied = Coalesce(Sum("allocations__amount"), Value(0), output_field=_MONEY)
-    return rows.annotate(rest_amount=F("amount") - applied)
+def _with_rest(rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Payments with what settles no invoice yet; worked out for the rows shown only."""
+    applied = (
+        Allocation.objects.filter(payment=OuterRef("pk"))
+        .order_by()
+        .values("payment")
+        .annotate(total=Sum("amount"))
+        .values("total")
+    )
+    return rows.annotate(
+        rest_amount=F("amount") - Coalesce(Subquery(applied), Value(0), output_field=_MONEY)
+    )
 
 
 def _unmatched(rows: QuerySet[Any]) -> QuerySet[Any]:
@@ -67,7 +76,7 @@ class PaymentAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Payment]:
         """Payments with what they settled."""
-        return _with_applied(super().get_queryset(request))
+        return _with_rest(super().get_queryset(request))
 
     @column("amount", ordering="amount", num=True, css="phone-push")
     def sum(self, payment: Payment) -> str:

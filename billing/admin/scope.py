@@ -27,6 +27,11 @@ class Scope:
         """Whether the permission is held on this customer; None asks for the whole house."""
         return access.may(self.user, permission, customer_id)
 
+    def holds(self, *permissions: str) -> bool:
+        """Whether one of the permissions is held anywhere."""
+        ids = (access.visible_customer_ids(self.user, code) for code in permissions)
+        return any(found is access.EVERYTHING or found for found in ids)
+
     @property
     def sees_runs(self) -> bool:
         """Runs concern every customer, so only a reader of the whole house sees them."""

@@ -188,3 +188,23 @@ def test_files_have_no_address_of_their_own(client: Client, manager: Any, invoic
     stored = InvoiceDocument.objects.get(invoice=invoice).storage_name
     for path in (f"/media/{stored}", f"/static/{stored}", f"/documents/{stored}", f"/{stored}"):
         assert client.get(path).status_code == 404
+
+
+def test_a_document_set_aside_is_made_again_by_a_button(client: Client, furnished: "House") -> None:
+    from billing import runs
+
+    run = house.drafted(furnished)
+    runs.approve(run.pk, by_id=furnished.checker.pk, at=run.created_at)
+    runs.issue(run.pk, actor_id=furnished.checker.pk)
+    while runs.advance(run.pk, at=run.created_at):
+        pass
+    document = InvoiceDocument.objects.filter(invoice__run=run).earliest("pk")
+    InvoiceDocument.objects.filter(pk=document.pk).update(state="parked", reason="no letters")
+    client.force_login(furnished.checker)
+    page = client.get(f"/billing/invoicedocument/{document.pk}/change/")
+    assert [tool.label for tool in page.context["page_tools"]] == ["Make it again"]
+    url = reverse("admin:billing_invoicedocument_step", args=[document.pk, "retry"])
+    assert b"no letters" in client.get(url).content
+    client.post(url)
+    document.refresh_from_db()
+    assert (document.state, document.reason) == ("waiting", "")
