@@ -26,7 +26,7 @@ from billing.models import DocumentAccess, InvoiceDocument
 log = logging.getLogger(__name__)
 
 HEADER: Final = "Content-Security-Policy"
-_RANGE: Final = re.compile(r"^bytes=(?P<first>\d*)-(?P<last>\d*)$")
+_RANGE: Final = re.compile(r"^bytes=(?P<first>[0-9]{0,15})-(?P<last>[0-9]{0,15})$")
 _DOWNLOAD_POLICY: Final = "default-src 'none'; sandbox; frame-ancestors 'none'"
 _PREVIEW_POLICY: Final = "frame-ancestors 'self'"
 

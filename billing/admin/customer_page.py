@@ -129,6 +129,12 @@ def _tools(scope: Scope, customer: Customer) -> list[Tool]:
     if scope.covers("view_invoices", customer.pk):
         url = reverse("admin:billing_invoice_changelist")
         tools.append(Tool("All invoices", f"{url}?customer__id__exact={customer.pk}"))
+    if scope.covers("grant_credits", customer.pk):
+        url = reverse("admin:billing_customer_give", args=[customer.pk])
+        tools.append(Tool("Give credits…", url))
+    if scope.covers("record_payments", customer.pk):
+        url = reverse("admin:billing_payment_record")
+        tools.append(Tool("Record a payment…", f"{url}?customer={customer.pk}", is_main=True))
     return tools
 
 

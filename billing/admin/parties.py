@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 
-from billing.admin import customer_page
+from billing.admin import customer_page, entry_pages
 from billing.admin.base import KeptAdmin, View, column
 from billing.models import Contact, Customer, LegalEntity, Project
 from billing.templatetags.billing_format import badge, credit_amount
@@ -117,10 +117,12 @@ class CustomerAdmin(KeptAdmin):
         return () if obj is None else ("legal_entity", "currency")
 
     def get_urls(self) -> list[URLPattern]:
-        """The whole timeline of a customer has a page of its own."""
+        """The whole timeline has a page of its own, and so has giving credits."""
         view = self.admin_site.admin_view(customer_page.timeline_view(self))
+        give = self.admin_site.admin_view(entry_pages.give_credits_view(self))
         return [
             path("<int:customer_id>/timeline/", view, name="billing_customer_timeline"),
+            path("<int:customer_id>/credits/", give, name="billing_customer_give"),
             *super().get_urls(),
         ]
 

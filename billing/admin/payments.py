@@ -6,10 +6,13 @@ from django.contrib import admin
 from django.db.models import DecimalField, F, OuterRef, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
+from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 
+from accounts import access
 from accounts.admin import ScopedTabularInline
-from billing.admin.base import KeptAdmin, ReadOnlyAdmin, View, column
+from billing.admin import entry_pages
+from billing.admin.base import KeptAdmin, ReadOnlyAdmin, Tool, View, column
 from billing.models import Allocation, Payment, PaymentMethod
 from billing.templatetags.billing_format import badge, money, money_text
 
@@ -77,6 +80,17 @@ class PaymentAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Payment]:
         """Payments with what they settled."""
         return _with_rest(super().get_queryset(request))
+
+    def get_urls(self) -> list[URLPattern]:
+        """Recording a payment has a form of its own: a service writes it."""
+        view = self.admin_site.admin_view(entry_pages.record_payment_view(self))
+        return [path("record/", view, name="billing_payment_record"), *super().get_urls()]
+
+    def list_tools(self, request: HttpRequest) -> list[Tool]:
+        """A payment by hand, for those who may record one."""
+        if access.visible_customer_ids(request.user, "record_payments") == access.NOTHING:
+            return []
+        return [Tool("Record a payment", reverse("admin:billing_payment_record"), "plus", True)]
 
     @column("amount", ordering="amount", num=True, css="phone-push")
     def sum(self, payment: Payment) -> str:

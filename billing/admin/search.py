@@ -20,7 +20,9 @@ from billing.templatetags.billing_format import day, money_text, span_text
 
 HITS_MAX: Final = 12
 Row = TypeVar("Row", bound=Model)
-_AMOUNT: Final = re.compile(r"^(?P<sign>[<>]=?|=)?\s*(?P<digits>\d[\d,'\u00a0 ]*(?:\.\d+)?)$")
+_AMOUNT: Final = re.compile(
+    r"^(?P<sign>[<>]=?|=)?\s*(?P<digits>[0-9][0-9,'\u00a0 ]*(?:\.[0-9]+)?)$"
+)
 _LOOKUPS: Final = {"": "exact", "=": "exact", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 
 
