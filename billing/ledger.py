@@ -20,6 +20,8 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 from django.db import DatabaseError, connection
+from django.db.backends.postgresql.base import ServerBindingCursor
+from django.db.backends.utils import CursorWrapper
 
 from billing.errors import (
     BillingError,
@@ -529,11 +531,25 @@ def _call(door: str, *arguments: Any) -> tuple[Any, ...]:
 
 def _rows(sql: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
     try:
-        with connection.cursor() as cursor:
+        with _cursor() as cursor:
             cursor.execute(sql, arguments)
             return cursor.fetchall()
     except DatabaseError as error:
         _refuse(error)
+
+
+def _cursor() -> CursorWrapper:
+    """Django's cursor, but bound and prepared in the server.
+
+    Django writes the values into the text, and the server reads and plans that text anew for each
+    call: a fifth of a debit's time.
+    """
+    connection.ensure_connection()
+    bound: Any = ServerBindingCursor  # its stub knows no constructor
+    cursor = bound(connection.connection)
+    if connection.queries_logged:
+        return connection.make_debug_cursor(cursor)
+    return connection.make_cursor(cursor)
 
 
 def _refuse(error: DatabaseError) -> NoReturn:

@@ -164,6 +164,7 @@ LOGIN_URL = "admin:login"
 DATABASE_STATEMENT_TIMEOUT = env.str("DATABASE_STATEMENT_TIMEOUT", default="300s")
 DATABASE_LOCK_TIMEOUT = env.str("DATABASE_LOCK_TIMEOUT", default="5s")
 DATABASE_IDLE_TIMEOUT = env.str("DATABASE_IDLE_TIMEOUT", default="60s")
+DATABASE_PREPARE = env.bool("DATABASE_PREPARE", default=True)
 DATABASE_URL = env.str("DATABASE_URL", default="")
 DATABASE_OWNER_URL = env.str("DATABASE_OWNER_URL", default="")
 DATABASE_IS_EMBEDDED = not DATABASE_URL
@@ -198,6 +199,8 @@ def _application_database() -> dict[str, Any]:
         f" -c idle_in_transaction_session_timeout={DATABASE_IDLE_TIMEOUT}"
     )
     options["options"] = f"{limits} {options.get('options', '')}".strip()
+    # Only the ledger's doors are prepared; Django's own queries are bound in the client.
+    options["prepare_threshold"] = 2 if DATABASE_PREPARE else None
     return database | {
         "ATOMIC_REQUESTS": False,
         "CONN_MAX_AGE": env.int("DATABASE_CONN_MAX_AGE", default=60),
