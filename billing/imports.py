@@ -30,6 +30,7 @@ from billing.models import (
     LegalEntity,
     Meter,
     Subscription,
+    UsageEvent,
     UsageImport,
 )
 from billing.rules.money import ZERO
@@ -217,6 +218,22 @@ def _rows(
             equals[digest] += 1
             key = f"{digest}:{equals[digest]}"
         yield _Read(table.line_num, row, key, values)
+
+
+LISTED_COLUMNS: Final = ("customer", "happened at", "quantity", "outcome", "reason", "key")
+
+
+def listed(legal_entity_id: int) -> Iterator[tuple[Any, ...]]:
+    """Every use of a seller's customers that was refused or not priced, oldest first."""
+    yield from (
+        UsageEvent.objects.filter(
+            customer__legal_entity_id=legal_entity_id,
+            outcome__in=(UsageEvent.Outcome.REFUSED, UsageEvent.Outcome.UNPRICED),
+        )
+        .order_by("occurred_at", "pk")
+        .values_list("customer__code", "occurred_at", "quantity", "outcome", "reason", "key")
+        .iterator(chunk_size=2000)
+    )
 
 
 class _Importer:

@@ -96,11 +96,8 @@ def set_up(at: datetime) -> Setup:
             "time_zone": "UTC",
         },
     )
-    TaxRate.objects.get_or_create(
-        country="IE",
-        label="standard rate",
-        defaults={"rate": Decimal(23), "valid": (date(2021, 3, 1), None)},
-    )
+    if not TaxRate.objects.filter(country="IE", valid__contains=MONTHS[0][0]).exists():
+        TaxRate.objects.create(country="IE", rate=Decimal(23), valid=(date(2021, 3, 1), None))
     meter, _ = Meter.objects.get_or_create(
         code="image-generation", defaults={"name": "Image generation", "unit": "units"}
     )

@@ -29,6 +29,13 @@ def reconcile(entity_id: int) -> list[Check]:
         return [Check(*row) for row in cursor.fetchall()]
 
 
+def not_invoiced(entity_id: int) -> Decimal:
+    """Credits beyond the grants whose period no issued invoice bills yet."""
+    with connection.cursor() as cursor:
+        cursor.execute(_NOT_INVOICED, {"entity": entity_id})
+        return cursor.fetchone()[0]
+
+
 def customer_rows(entity_id: int) -> Sequence[tuple[object, ...]]:
     """One row a customer: number, plan, requests, credits, overage, refused, invoices, total."""
     with connection.cursor() as cursor:
@@ -36,6 +43,18 @@ def customer_rows(entity_id: int) -> Sequence[tuple[object, ...]]:
         return cursor.fetchall()
 
 
+_NOT_INVOICED: Final = """
+        SELECT coalesce(sum(charge.overage), 0) AS overage
+        FROM billing_charge charge
+        JOIN billing_customer customer ON customer.id = charge.customer_id
+        WHERE customer.legal_entity_id = %(entity)s AND charge.overage > 0 AND NOT EXISTS (
+            SELECT 1 FROM billing_billedperiod billed
+            JOIN billing_price price ON price.id = billed.price_id AND price.role = 'overage'
+            JOIN billing_invoice invoice ON invoice.id = billed.invoice_id
+            WHERE billed.subscription_id = charge.subscription_id AND NOT billed.voided
+              AND invoice.state = 'issued'
+              AND (charge.occurred_at AT TIME ZONE customer.time_zone)::date <@ billed.period)
+"""
 _PAIRS: Final = """
     WITH customers AS (
         SELECT id FROM billing_customer WHERE legal_entity_id = %(entity)s
@@ -44,7 +63,7 @@ _PAIRS: Final = """
         FROM billing_charge WHERE customer_id IN (SELECT id FROM customers)
     ), entries AS (
         SELECT sum(amount) FILTER (WHERE kind IN ('spend', 'debt')) AS spent,
-               sum(amount) FILTER (WHERE kind IN ('spend', 'settle', 'expire', 'void'))
+               sum(amount) FILTER (WHERE kind IN ('spend', 'settle', 'expire', 'void', 'repay'))
                  - coalesce(sum(amount) FILTER (
                        WHERE kind = 'reverse' AND source IN ('consumed', 'expired')), 0) AS gone
         FROM billing_ledgerentry WHERE customer_id IN (SELECT id FROM customers)
@@ -71,16 +90,7 @@ _PAIRS: Final = """
         FROM billing_invoiceline line JOIN billing_invoice invoice ON invoice.id = line.invoice_id
         WHERE line.customer_id IN (SELECT id FROM customers) AND invoice.state = 'issued'
     ), waiting AS (
-        SELECT sum(charge.overage) AS overage
-        FROM billing_charge charge
-        JOIN billing_customer customer ON customer.id = charge.customer_id
-        WHERE customer.legal_entity_id = %(entity)s AND charge.overage > 0 AND NOT EXISTS (
-            SELECT 1 FROM billing_billedperiod billed
-            JOIN billing_price price ON price.id = billed.price_id AND price.role = 'overage'
-            JOIN billing_invoice invoice ON invoice.id = billed.invoice_id
-            WHERE billed.subscription_id = charge.subscription_id AND NOT billed.voided
-              AND invoice.state = 'issued'
-              AND (charge.occurred_at AT TIME ZONE customer.time_zone)::date <@ billed.period)
+        {waiting}
     ), postings AS (
         SELECT sum(posting.amount) AS balance,
                sum(posting.amount) FILTER (WHERE entry.recipe = 'invoice_issued'
@@ -110,7 +120,7 @@ _PAIRS: Final = """
         (10, 'invoices issued = numbers given', invoices.issued, series.given)
     ) AS pairs (place, name, one, other)
     ORDER BY place
-"""
+""".replace("{waiting}", _NOT_INVOICED)
 CUSTOMER_COLUMNS: Final = (
     "customer",
     "plan",

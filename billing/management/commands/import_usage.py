@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from billing import imports, real_month
 from billing.errors import BillingError
+from billing.management.commands._csv import write_csv
 from billing.management.commands._progress import steps
 from billing.models import LegalEntity
 from billing.rules.usage_rows import MAPPINGS
@@ -32,7 +33,8 @@ class Command(BaseCommand):
             type=datetime.fromisoformat,
             help="instant the file describes; what is under way is held 30 days from then",
         )
-        parser.add_argument("--rejected", type=Path, help="CSV of refused rows")
+        parser.add_argument("--rejected", type=Path, help="CSV of rows that cannot be read")
+        parser.add_argument("--list", type=Path, help="CSV of uses refused or not priced")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Import, then print what became of every row."""
@@ -64,6 +66,8 @@ class Command(BaseCommand):
             ) from error
         except BillingError as refusal:
             raise CommandError(str(refusal)) from refusal
+        if options["list"]:
+            write_csv(options["list"], imports.LISTED_COLUMNS, imports.listed(entity.pk))
         self.stdout.write(f"{report.rows} rows read, {report.known} known already.")
         for outcome, count in sorted(report.outcomes.items()):
             self.stdout.write(f"  {count:>8} {outcome}")

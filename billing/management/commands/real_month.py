@@ -15,8 +15,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from accounts.models import User
-from billing import real_month, reconciliation, runs
+from billing import imports, real_month, reconciliation, runs
 from billing.errors import BillingError
+from billing.management.commands._csv import write_csv
 from billing.management.commands._progress import steps
 from billing.models import InvoiceDocument
 
@@ -37,6 +38,7 @@ class Command(BaseCommand):
         parser.add_argument("--no-pdf", action="store_true", help="leave the PDFs to the worker")
         parser.add_argument("--rejected", type=Path, help="CSV of refused rows")
         parser.add_argument("--report", type=Path, help="CSV with one row for each customer")
+        parser.add_argument("--list", type=Path, help="CSV of uses refused or not priced")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run everything; exit 1 when two sums that must agree do not."""
@@ -63,6 +65,8 @@ class Command(BaseCommand):
             self._draw(setup.entity.pk)
         for month in months:
             runs.advance(month.run.pk, at=timezone.now())
+        if options["list"]:
+            write_csv(options["list"], imports.LISTED_COLUMNS, imports.listed(setup.entity.pk))
         self._reconcile(setup.entity.pk, options["report"])
 
     def _print_month(self, month: real_month.Month) -> None:
@@ -111,15 +115,14 @@ class Command(BaseCommand):
         kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(billed.items()))
         self.stdout.write(f"Customers, each once: {len(rows)} ({kinds}).")
         if report is not None:
-            with report.open("w", encoding="utf-8", newline="") as target:
-                writer = csv.writer(target)
-                writer.writerow(reconciliation.CUSTOMER_COLUMNS)
-                writer.writerows(rows)
+            write_csv(report, reconciliation.CUSTOMER_COLUMNS, rows)
         checks = reconciliation.reconcile(entity_id)
         for check in checks:
             mark = "ok " if check.holds else "BAD"
             self.stdout.write(f"  {mark} {check.name}: {check.left:f} = {check.right:f}")
-        if not all(check.holds for check in checks):
+        waiting = reconciliation.not_invoiced(entity_id)
+        self.stdout.write(f"  {'BAD' if waiting else 'ok '} not invoiced yet: {waiting:f} credits")
+        if waiting or not all(check.holds for check in checks):
             raise CommandError("The books do not agree; the lines marked BAD name the sums.")
 
 
