@@ -400,7 +400,7 @@ def _write_drafts(
                 invoice.customer_id,
                 position,
                 line.description,
-                "",
+                line.detail,
                 line.quantity,
                 line.unit,
                 line.unit_price,

@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -33,6 +34,12 @@ UI = BASE_DIR / "tests" / "ui"
 WITHOUT_DJANGO = tuple(
     BASE_DIR / "tests" / name for name in ("rules", "vectors", "test_architecture.py")
 )
+
+# A loaded machine is no finding: examples are not timed.
+settings.register_profile(
+    "house", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("house")
 
 # Chosen once by the process that was started by hand; xdist's workers inherit it.
 if "KETER_TEST_RUN" not in os.environ:

@@ -340,7 +340,7 @@ def _team() -> tuple[dict[str, Any], ...]:
             _overage(currency)
             | {
                 "model": "graduated",
-                "unit_label": "month",  # the line tells the tiers' sum, once a month
+                "unit_label": "credits",
                 "tiers": [
                     {"up_to": end, "unit": unit}
                     for end, unit in zip(ends, _TEAM_TIERS[currency], strict=True)

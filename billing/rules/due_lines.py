@@ -6,7 +6,7 @@ nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from typing import Any, Final, Literal
@@ -62,6 +62,7 @@ class Line:
     supply_from: date
     supply_to: date  # first day after
     in_advance: bool
+    detail: str = ""  # what the quantity alone does not say
     explanation: dict[str, Any] = field(default_factory=dict)
 
 
@@ -187,7 +188,9 @@ def _overage(
         shape = (used, item.unit, item.price.unit_price)
         base = int(item.price.base_quantity)
     else:
-        shape, base = (Decimal(1), item.unit, net), 1
+        # One lot at its sum, because tiers have no single price; the detail says how much it was.
+        lot = _line(running, item, served, (Decimal(1), "lot", net), 1, net, explanation)
+        return replace(lot, detail=f"{plain(used)} {item.unit}")
     return _line(running, item, served, shape, base, net, explanation)
 
 
