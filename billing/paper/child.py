@@ -67,6 +67,8 @@ class Child:
         self._to_child = self._from_child = -1
 
     def __enter__(self) -> "Child":
+        # Before anything is asked: a renderer that cannot start is nobody's document's fault.
+        self._draw = self._draw or _engine_draw()
         _TURN.acquire()
         return self
 

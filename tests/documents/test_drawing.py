@@ -5,6 +5,7 @@ import itertools
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,7 @@ def test_markup_that_is_not_well_formed_is_drawn_all_the_same(draw):
 
 
 @pytest.mark.skipif("EINVOICE_VALIDATOR" not in os.environ, reason="EINVOICE_VALIDATOR is not set")
+@pytest.mark.skipif(find_spec("pikepdf") is None, reason="pikepdf is not installed")
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_an_independent_checker_finds_no_fault_with_the_archive_format(name, draw, tmp_path):
     path = tmp_path / "document.pdf"

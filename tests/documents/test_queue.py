@@ -14,9 +14,10 @@ from billing import documents
 from billing.errors import IllegalTransition, MissingData
 from billing.models import Invoice, InvoiceDocument
 from billing.paper import child as paper_child
+from billing.paper import figures
 from tests import factories as make
-from tests.documents import snapshots
-from tests.factories import NOW
+from tests.documents import reading, snapshots
+from tests.factories import NOVEMBER, NOW
 
 pytestmark = pytest.mark.django_db
 
@@ -90,6 +91,25 @@ def test_a_real_snapshot_is_drawn_and_can_be_read_back():
     document = _waiting(snapshot=snapshots.invoice())
     assert documents.render_one(document.pk, NOW)
     assert documents.open_document(document.pk).startswith(b"%PDF-1.7")
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_what_a_run_issues_is_drawn_with_its_number_and_sums(language):
+    entity = make.seller(directors="Ada Lind", registration="No. 1")
+    who = make.customer(entity, language=language)
+    on_plan = make.subscribe(who, make.version(), NOVEMBER[0])
+    make.record(make.use(on_plan, "12345", NOW - timedelta(days=10)))
+    run = make.bill(entity, make.person(), make.person())
+    document = InvoiceDocument.objects.get(invoice__run=run)
+    assert documents.render_one(document.pk, NOW), document.reason
+    invoice = document.invoice
+    text = reading.text(documents.open_document(document.pk))
+    locale = figures.locale_of(language)
+    assert invoice.number in text
+    assert figures.digits(invoice.payable, 2, locale) in text
+    for line in invoice.lines.all():
+        assert line.description in text
+        assert figures.digits(line.net, 2, locale) in text
 
 
 def test_the_urgent_and_the_newest_come_first(drawer):
@@ -181,6 +201,19 @@ def test_what_was_not_begun_when_the_time_was_up_goes_back_at_once(drawer, monke
     assert documents.render_waiting(limit=10, at=NOW) == 3
     found = InvoiceDocument.objects.filter(pk__in=[row.pk for row in rows])
     assert {(row.attempts, row.lease_until) for row in found} == {(0, None)}
+
+
+@pytest.mark.fault
+def test_a_renderer_that_cannot_start_counts_against_no_document(drawer, monkeypatch):
+    def missing():
+        raise OSError("cannot load library 'pango-1.0'")
+
+    monkeypatch.setattr(paper_child, "_engine_draw", missing)
+    document = _waiting()
+    with pytest.raises(OSError, match="pango"):
+        documents.render_waiting(limit=10, at=NOW)
+    document.refresh_from_db()
+    assert (document.state, document.attempts, document.lease_until) == (State.WAITING, 0, None)
 
 
 @pytest.mark.fault
