@@ -5,7 +5,7 @@ import pkgutil
 import sys
 from pathlib import Path
 
-HELPERS = {"common", "hordak", "naive"}
+HELPERS = {"common", "hordak", "naive", "run_ways"}
 
 
 def main() -> int:
