@@ -72,6 +72,7 @@ def context(request: HttpRequest, customer: Customer) -> dict[str, Any]:
     grants = _grants(customer) if sees_credits else []
     return {
         "page_title": customer.name,
+        "is_editing": "edit" in request.GET,
         "page_badge": badge("active", "ok") if customer.is_active else badge("closed"),
         "page_lead": _lead(customer),
         "page_tools": _tools(scope, customer),

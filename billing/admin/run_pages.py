@@ -173,8 +173,8 @@ def _failure(item: RunItem) -> dict[str, Any]:
         ("VAT rate", "Add the rate", reverse("admin:billing_taxrate_changelist")),
         ("no price", "See the plans", reverse("admin:billing_planversion_changelist")),
         ("seller", "Complete the seller", reverse("admin:billing_legalentity_changelist")),
-        ("street", "Complete the address", f"{customer}#details"),
-        ("town", "Complete the address", f"{customer}#details"),
+        ("street", "Complete the address", f"{customer}?edit=1#details"),
+        ("town", "Complete the address", f"{customer}?edit=1#details"),
     ):
         if words in item.reason:
             return {"name": item.customer.name, "reason": item.reason, "label": label, "url": url}

@@ -55,6 +55,7 @@ def test_query_counts_do_not_grow(client: Client, role: str) -> None:
         url for url in (*_lists(), *_pages(built)) if client.get(url).status_code == 200
     ]  # asked once before: what is cached for the process is cached now
     one = {url: _queries(client, url) for url in urls}
+    assert all(one.values())
     for position in range(2, 51):
         built.customers.append(house.customer(built, position, uses=1))
     house.billed(built, back=1, pay=False)
