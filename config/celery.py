@@ -5,8 +5,9 @@ import signal
 import warnings
 from typing import Any
 
+import django
 from celery import Celery
-from celery.signals import worker_process_init
+from celery.signals import worker_init, worker_process_init
 
 from config.embedded.launch import die_with_parent
 
@@ -18,6 +19,15 @@ warnings.filterwarnings("ignore", message="You're running the worker with superu
 app = Celery("keter")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@worker_init.connect
+def _warm(**kwargs: Any) -> None:
+    """Load the typesetter before the pool forks, so that its processes share it."""
+    django.setup()
+    from billing.paper import engine
+
+    engine.warm()
 
 
 @worker_process_init.connect
