@@ -5,12 +5,13 @@ COPY. A batch is one transaction; the caller decides how big it is and what happ
 whose data is not good enough (a `Parked` outcome, never a broken batch).
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Final, Literal
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -28,6 +29,7 @@ from billing.models import (
     InvoiceBalance,
     InvoiceDocument,
     InvoiceLine,
+    InvoiceRun,
     InvoiceTax,
     LegalEntity,
     NumberSeries,
@@ -154,6 +156,7 @@ class _Reader:
         ids = [s.pk for many in self.subscriptions.values() for s in many]
         versions = {s.plan_version_id for many in self.subscriptions.values() for s in many}
         self.prices: dict[int, list[Price]] = defaultdict(list)
+        self.items: dict[int, Item] = {}
         for price in Price.objects.filter(
             plan_version_id__in=versions, role__in=("fee", "overage")
         ):
@@ -207,7 +210,7 @@ class _Reader:
                     ended_on=subscription.ended_on,
                     quantity=subscription.quantity,
                 ),
-                [_item(price) for price in in_currency],
+                [self._item(price) for price in in_currency],
                 through=self.through,
                 billed=self.billed[subscription.pk],
                 overage_by_day=used,
@@ -216,12 +219,23 @@ class _Reader:
         except TooManyPeriods as refusal:
             raise Parked(f"{refusal} Look at the subscription, then retry.") from refusal
 
+    def _item(self, price: Price) -> Item:
+        if price.pk not in self.items:
+            self.items[price.pk] = _item(price)
+        return self.items[price.pk]
 
-def _rates() -> list[tax.Rate]:
-    return [
-        tax.Rate(row.country, row.rate, row.valid.lower or date.min, row.valid.upper, row.label)
-        for row in TaxRate.objects.all()
-    ]
+
+Rates = Mapping[str, Sequence[tax.Rate]]  # by country
+
+
+def _rates() -> Rates:
+    found: dict[str, list[tax.Rate]] = defaultdict(list)
+    for row in TaxRate.objects.all():
+        since = row.valid.lower or date.min
+        found[row.country].append(
+            tax.Rate(row.country, row.rate, since, row.valid.upper, row.label)
+        )
+    return found
 
 
 def _composed(
@@ -229,7 +243,7 @@ def _composed(
     entity: LegalEntity,
     lines: Sequence[Line],
     *,
-    rates: Sequence[tax.Rate],
+    rates: Rates,
 ) -> Composed:
     """Decide the tax and the totals of some lines. Raises Parked when no rate is known."""
     decision = tax.decide(
@@ -251,12 +265,12 @@ def _composed(
     return Composed(customer.pk, customer.currency, lines, decision, line_rates, figures)
 
 
-def _line_rate(line: Line, decision: tax.Decision, rates: Sequence[tax.Rate]) -> Decimal:
+def _line_rate(line: Line, decision: tax.Decision, rates: Rates) -> Decimal:
     """The rate in force on the last day of the line's supply, also when that is yet to come."""
     if decision.rate_country is None:
         return Decimal(0)
     day = line.supply_to - timedelta(days=1)
-    found = tax.rate_on(rates, decision.rate_country, day)
+    found = tax.rate_on(rates.get(decision.rate_country, ()), decision.rate_country, day)
     if found is None:
         raise Parked(
             f"There is no VAT rate for {decision.rate_country} on {day}. "
@@ -555,27 +569,30 @@ def issue_many(
         Invoice.objects.select_for_update(of=("self",))
         .filter(pk__in=invoice_ids)
         .exclude(state__in=(Invoice.State.ISSUED, Invoice.State.VOID))
-        .select_related("customer", "legal_entity", "run")
+        .select_related("customer")
         .order_by("pk")
     )
     if not invoices:
         return {}
+    entity = LegalEntity.objects.get(pk=invoices[0].legal_entity_id)
+    if len({(invoice.legal_entity_id, invoice.kind) for invoice in invoices}) != 1:
+        raise InvariantBroken("one batch issues documents of one seller and one kind")
     for invoice in invoices:
         if invoice.state != Invoice.State.APPROVED:
             raise IllegalTransition(
                 subject=f"Invoice draft {invoice.pk}", state=invoice.state, target="issued"
             )
-        missing = missing_for_issue(invoice.customer, invoice.legal_entity)
+        missing = missing_for_issue(invoice.customer, entity)
         if missing:
             raise MissingData(missing)
-    entity = invoices[0].legal_entity
-    kinds = {(invoice.legal_entity_id, invoice.kind) for invoice in invoices}
-    if len(kinds) != 1:
-        raise InvariantBroken("one batch issues documents of one seller and one kind")
     issued_on = _day_of_issue(entity, at, issue_on)
     lines, groups = _lines_of(invoices), _groups_of(invoices)
+    runs = InvoiceRun.objects.in_bulk({i.run_id for i in invoices if i.run_id})
     applied = credits_applied(
-        {i.pk: (i.customer_id, _days_of_use(i, lines[i.pk])) for i in invoices}
+        {
+            i.pk: (i.customer_id, _days_of_use(runs.get(i.run_id or 0), lines[i.pk]))
+            for i in invoices
+        }
     )
     terms = {
         invoice.pk: invoice.customer.payment_terms_days
@@ -646,13 +663,24 @@ def issue_many(
         ]
     )
     _audit_issue(invoices, actor_id)
-    _date_advances(lines, issued_on)
+    tax_points = _dated(lines, issued_on)
     failpoint("issue.before_numbers")
     numbers = _take_numbers(entity, invoices[0].kind, issued_on, len(invoices))
     failpoint("issue.after_number")
-    tax_points = {
-        invoice.pk: max(line.tax_point_on for line in lines[invoice.pk]) for invoice in invoices
-    }
+    # One JSON value: an array of a thousand snapshots would be escaped quote by quote.
+    fresh = [
+        {
+            "id": invoice.pk,
+            "sequence": sequence,
+            "number": number,
+            "due_on": due_on[invoice.pk].isoformat(),
+            "tax_point_on": tax_points[invoice.pk].isoformat(),
+            "snapshot": snapshot | {"number": number},
+        }
+        for invoice, sequence, number, snapshot in zip(
+            invoices, numbers.sequences, numbers.texts, snapshots, strict=True
+        )
+    ]
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -660,40 +688,34 @@ def issue_many(
             SET state = 'issued', series_id = %s, sequence = fresh.sequence,
                 number = fresh.number, issued_on = %s, due_on = fresh.due_on, issued_at = %s,
                 tax_point_on = fresh.tax_point_on,
-                snapshot = fresh.snapshot || jsonb_build_object('number', fresh.number)
-            FROM unnest(%s::bigint[], %s::int[], %s::text[], %s::date[], %s::date[], %s::jsonb[])
-                 AS fresh (id, sequence, number, due_on, tax_point_on, snapshot)
+                snapshot = fresh.snapshot
+            FROM jsonb_to_recordset(%s::jsonb) AS fresh (
+                id bigint, sequence int, number text, due_on date, tax_point_on date,
+                snapshot jsonb)
             WHERE invoice.id = fresh.id
             """,
-            [
-                numbers.series_id,
-                issued_on,
-                at,
-                [i.pk for i in invoices],
-                numbers.sequences,
-                numbers.texts,
-                [due_on[i.pk] for i in invoices],
-                [tax_points[i.pk] for i in invoices],
-                [Jsonb(snapshot) for snapshot in snapshots],
-            ],
+            [numbers.series_id, issued_on, at, json.dumps(fresh)],
         )
         if cursor.rowcount != len(invoices):
             raise InvariantBroken(f"{cursor.rowcount} of {len(invoices)} invoices took a number")
     return dict(zip([i.pk for i in invoices], numbers.texts, strict=True))
 
 
-def _date_advances(lines: Mapping[int, list[InvoiceLine]], issued_on: date) -> None:
-    """What is billed in advance has its tax point on the day of issue, whatever the draft said."""
-    moved = [
-        line
-        for many in lines.values()
-        for line in many
-        if line.explanation.get("tax", {}).get("point") == "issue"
-        and line.tax_point_on != issued_on
-    ]
-    for line in moved:
-        line.tax_point_on = issued_on
-    InvoiceLine.objects.bulk_update(moved, ["tax_point_on"], batch_size=1000)
+def _dated(lines: Mapping[int, list[Any]], issued_on: date) -> Mapping[int, date]:
+    """The tax point of each invoice. What is billed in advance has its own on the day of issue,
+    whatever the draft said."""
+    points: dict[int, date] = {}
+    moved = []
+    for invoice_id, many in lines.items():
+        for line in many:
+            point = line.tax_point_on
+            if line.explanation.get("tax", {}).get("point") == "issue" and point != issued_on:
+                point = issued_on
+                moved.append(line.pk)
+            points[invoice_id] = max(point, points.get(invoice_id, point))
+    if moved:
+        InvoiceLine.objects.filter(pk__in=moved).update(tax_point_on=issued_on)
+    return points
 
 
 def missing_for_issue(customer: Customer, entity: LegalEntity) -> str:
@@ -781,28 +803,63 @@ def _day_of_issue(entity: LegalEntity, at: datetime, issue_on: date | None) -> d
     return issue_on
 
 
-def _lines_of(invoices: Iterable[Invoice]) -> Mapping[int, list[InvoiceLine]]:
-    found: dict[int, list[InvoiceLine]] = defaultdict(list)
-    for line in InvoiceLine.objects.filter(invoice_id__in=[i.pk for i in invoices]).order_by(
-        "invoice_id", "position"
+# What issuing reads of lines and VAT groups: plain rows, because models cost twice the time.
+_LINE_FIELDS: Final = (
+    "pk",
+    "invoice_id",
+    "position",
+    "description",
+    "detail",
+    "quantity",
+    "unit",
+    "unit_price",
+    "base_quantity",
+    "net",
+    "tax_category",
+    "tax_rate",
+    "tax_point_on",
+    "supply_from",
+    "supply_to",
+    "explanation",
+)
+_GROUP_FIELDS: Final = (
+    "invoice_id",
+    "category",
+    "rate",
+    "country",
+    "taxable",
+    "tax",
+    "reason_code",
+    "reason",
+)
+
+
+def _lines_of(invoices: Iterable[Invoice]) -> Mapping[int, list[Any]]:
+    found: dict[int, list[Any]] = defaultdict(list)
+    for line in (
+        InvoiceLine.objects.filter(invoice_id__in=[i.pk for i in invoices])
+        .order_by("invoice_id", "position")
+        .values_list(*_LINE_FIELDS, named=True)
     ):
         found[line.invoice_id].append(line)
     return found
 
 
-def _groups_of(invoices: Iterable[Invoice]) -> Mapping[int, list[InvoiceTax]]:
-    found: dict[int, list[InvoiceTax]] = defaultdict(list)
-    for group in InvoiceTax.objects.filter(invoice_id__in=[i.pk for i in invoices]).order_by(
-        "invoice_id", "category", "-rate"
+def _groups_of(invoices: Iterable[Invoice]) -> Mapping[int, list[Any]]:
+    found: dict[int, list[Any]] = defaultdict(list)
+    for group in (
+        InvoiceTax.objects.filter(invoice_id__in=[i.pk for i in invoices])
+        .order_by("invoice_id", "category", "-rate")
+        .values_list(*_GROUP_FIELDS, named=True)
     ):
         found[group.invoice_id].append(group)
     return found
 
 
-def _days_of_use(invoice: Invoice, lines: Sequence[InvoiceLine]) -> Span | None:
+def _days_of_use(run: InvoiceRun | None, lines: Sequence[Any]) -> Span | None:
     """The days whose credits the annex shows: those of the run, else of the overage billed."""
-    if invoice.run is not None:
-        return Span(invoice.run.period.lower, invoice.run.period.upper)
+    if run is not None:
+        return Span(run.period.lower, run.period.upper)
     used = [line for line in lines if line.explanation.get("role") == "overage"]
     if not used:
         return None

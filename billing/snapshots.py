@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.db import connection
 
-from billing.models import Customer, Invoice, InvoiceLine, InvoiceTax, LegalEntity
+from billing.models import Customer, Invoice, LegalEntity
 from billing.rules import tax
 from billing.rules.money import ZERO, plain, quantize
 from billing.rules.periods import Span
@@ -54,8 +54,8 @@ def build(
     *,
     entity: LegalEntity,
     customer: Customer,
-    lines: Sequence[InvoiceLine],
-    groups: Sequence[InvoiceTax],
+    lines: Sequence[Any],
+    groups: Sequence[Any],
     issued_on: date,
     due_on: date,
     terms_days: int,
@@ -64,6 +64,7 @@ def build(
 ) -> dict[str, Any]:
     """Everything printed, as JSON values: decimals and dates are text, spans half-open.
 
+    lines, groups: rows with the fields of InvoiceLine and InvoiceTax.
     paid: what had come before the issue; the rest is payable.
     The number is missing: the issuing statement adds it when the series gives it.
     """

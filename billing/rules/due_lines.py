@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from billing.rules import pricing
@@ -85,20 +86,20 @@ def due_lines(
     overage_by_day: credits beyond the grants, by the customer's day.
     Raises TooManyPeriods past the safety bound.
     """
-    service_end = running.ended_on or _OPEN_END
+    parts = _parts(
+        running.anchor_on,
+        running.interval,
+        running.interval_count,
+        running.started_on,
+        running.ended_on or _OPEN_END,
+        through,
+    )
     lines: list[Line] = []
     for item in items:
         due = (
             (whole, served)
-            for whole in periods(
-                running.anchor_on,
-                running.interval,
-                running.interval_count,
-                running.started_on,
-                min(service_end, _day_after(through)),
-            )
-            if (served := whole.span.within(running.started_on, service_end)).days
-            and _is_due(item, whole, served, through)
+            for whole, served in parts
+            if _is_due(item, whole, served, through)
             and not any(
                 span.start < served.end and served.start < span.end
                 for span in billed.get(item.price_id, ())
@@ -124,6 +125,18 @@ def due_lines(
     return sorted(lines, key=lambda line: (line.supply_from, line.price_id))
 
 
+@lru_cache(maxsize=1024)
+def _parts(
+    anchor: date, interval: Interval, count: int, started: date, ended: date, through: date
+) -> tuple[tuple[Period, Span], ...]:
+    """Every period begun by `through` with its days served; many subscriptions share theirs."""
+    return tuple(
+        (whole, served)
+        for whole in periods(anchor, interval, count, started, min(ended, _day_after(through)))
+        if (served := whole.span.within(started, ended)).days
+    )
+
+
 def _day_after(day: date) -> date:
     return date.fromordinal(day.toordinal() + 1)
 
@@ -135,31 +148,46 @@ def _is_due(item: Item, whole: Period, served: Span, through: date) -> bool:
 
 
 def _fee(running: Running, item: Item, whole: Period, served: Span, currency: str) -> Line | None:
-    rated = pricing.rate(item.price, running.quantity)
+    fee = _rated_fee(item, running.quantity, whole, served, currency)
+    if fee is None:
+        return None
+    shape, base, net, explanation = fee
+    return _line(running, item, served, shape, base, net, explanation)
+
+
+_Shape = tuple[Decimal, str, Decimal]  # quantity, unit, unit price
+
+
+@lru_cache(maxsize=4096)
+def _rated_fee(
+    item: Item, quantity: int, whole: Period, served: Span, currency: str
+) -> tuple[_Shape, int, Decimal, dict[str, Any]] | None:
+    """What a fee comes to, and why; the same for all who have it over the same days."""
+    rated = pricing.rate(item.price, quantity)
     if not rated.amount:
         return None
     part = fraction(served, whole)
     net = quantize(rated.amount * part, currency)
     explanation = _explanation(item, rated, currency, net) | {
-        "subscription_quantity": running.quantity,
+        "subscription_quantity": quantity,
         "days_served": served.days,
         "days_in_period": whole.days,
         "period": [whole.start.isoformat(), whole.end.isoformat()],
         "exact": plain(rated.amount * part),
     }
     if item.price.model == "unit" and part == 1:
-        shape = (Decimal(running.quantity), item.unit, item.price.unit_price)
+        shape: _Shape = (Decimal(quantity), item.unit, item.price.unit_price)
         base = int(item.price.base_quantity)
     elif item.price.model == "unit":
         shape = (
-            Decimal(running.quantity * served.days),
+            Decimal(quantity * served.days),
             _unit_days(item.unit),
             item.price.unit_price,
         )
         base = whole.days * int(item.price.base_quantity)
     else:
         shape, base = (Decimal(1), item.unit, net), 1
-    return _line(running, item, served, shape, base, net, explanation)
+    return shape, base, net, explanation
 
 
 def _unit_days(unit: str) -> str:
@@ -198,7 +226,7 @@ def _line(
     running: Running,
     item: Item,
     served: Span,
-    shape: tuple[Decimal, str, Decimal],
+    shape: _Shape,
     base_quantity: int,
     net: Decimal,
     explanation: dict[str, Any],

@@ -15,6 +15,7 @@ from decimal import (
     Decimal,
 )
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final, Literal
 
 Exact = Decimal | Fraction | int  # an amount that has not been rounded
@@ -73,9 +74,14 @@ def quantize(amount: Exact, unit: Unit, *, rounding: Rounding = "half_up") -> De
     if isinstance(amount, Fraction):
         rounded = _round_fraction(amount, places, rounding)
     else:
-        step = Decimal(1).scaleb(-places)
-        rounded = Decimal(amount).quantize(step, rounding=_MODES[rounding], context=_WIDE)
+        exact = amount if isinstance(amount, Decimal) else Decimal(amount)
+        rounded = exact.quantize(_step(places), rounding=_MODES[rounding], context=_WIDE)
     return rounded.copy_abs() if rounded.is_zero() else rounded
+
+
+@lru_cache
+def _step(places: int) -> Decimal:
+    return Decimal(1).scaleb(-places)
 
 
 def quantize_credits(amount: Exact) -> Decimal:
@@ -136,11 +142,14 @@ def plain(amount: Exact) -> str:
     >>> plain(Fraction(1, 8)), plain(Decimal("10.00")), plain(Fraction(1, 3))
     ('0.125', '10', '0.333333333333')
     """
+    if isinstance(amount, Decimal) and -int(amount.as_tuple().exponent) <= _PLACES_SHOWN_MAX:
+        # Most amounts end, and this is asked for every figure of every line.
+        return f"{amount.normalize(_WIDE):f}" if amount else "0"
     exact = Fraction(amount)
     places = 0
-    while places < _PLACES_SHOWN_MAX and (exact * 10**places).denominator != 1:
+    while places < _PLACES_SHOWN_MAX and 10**places % exact.denominator:
         places += 1
-    if (exact * 10**places).denominator != 1:
+    if 10**places % exact.denominator:
         places = _PLACES_SHOWN
     return f"{quantize(exact, places):f}"
 

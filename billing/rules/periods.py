@@ -83,7 +83,8 @@ def add_months(anchor: DayT, months: int, *, day: int | None = None) -> DayT:
     """
     position = anchor.year * 12 + anchor.month - 1 + months
     year, month = position // 12, position % 12 + 1
-    clipped = min(day or anchor.day, monthrange(year, month)[1])
+    wanted = day or anchor.day
+    clipped = wanted if wanted <= _SHORTEST_MONTH else min(wanted, monthrange(year, month)[1])
     return anchor.replace(year=year, month=month, day=clipped)
 
 
