@@ -136,7 +136,7 @@ def _sums(invoice: Invoice) -> list[dict[str, Any]]:
     currency = invoice.currency
     rows: list[dict[str, Any]] = [{"term": "Net", "text": amount(invoice.net, currency)}]
     for group in invoice.taxes.all():
-        why = f", {group.reason}" if group.reason else ""
+        why = f". {group.reason_text}" if group.reason else ""
         base = f" on {amount(group.taxable, currency)}" if group.rate else ""
         rows.append(
             {"term": f"VAT {percent(group.rate)}{base}{why}", "text": amount(group.tax, currency)}

@@ -11,6 +11,7 @@ from billing.models.base import AppendOnly
 from billing.models.catalog import Price
 from billing.models.parties import Customer, LegalEntity
 from billing.models.subscriptions import Subscription
+from billing.rules.tax import REASONS
 
 
 class NumberSeries(models.Model):
@@ -52,13 +53,23 @@ class Invoice(models.Model):
         VOID = "void", "void"
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
-    legal_entity = models.ForeignKey(LegalEntity, models.PROTECT, related_name="invoices")
-    customer = models.ForeignKey(Customer, models.PROTECT, related_name="invoices")
+    legal_entity = models.ForeignKey(
+        LegalEntity, models.PROTECT, related_name="invoices", db_constraint=False, db_index=False
+    )
+    customer = models.ForeignKey(
+        Customer, models.PROTECT, related_name="invoices", db_constraint=False, db_index=False
+    )
     kind = models.CharField(max_length=12, choices=Kind, default=Kind.INVOICE)
     state = models.CharField(max_length=9, choices=State, default=State.DRAFT)
     currency = models.CharField(max_length=3)
     series = models.ForeignKey(
-        NumberSeries, models.PROTECT, null=True, blank=True, related_name="invoices"
+        NumberSeries,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="invoices",
+        db_constraint=False,
+        db_index=False,
     )
     sequence = models.PositiveIntegerField(null=True, blank=True, editable=False)
     number = models.CharField(  # noqa: DJ001 - no number before issue; empty text would collide
@@ -79,16 +90,31 @@ class Invoice(models.Model):
         "self", models.PROTECT, null=True, blank=True, related_name="corrections"
     )
     run = models.ForeignKey(
-        "billing.InvoiceRun", models.PROTECT, null=True, blank=True, related_name="invoices"
+        "billing.InvoiceRun",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="invoices",
+        db_index=False,
     )
     key = models.CharField(max_length=120, unique=True, editable=False)
     notes = models.CharField(max_length=2000, blank=True)
     created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        db_index=False,
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     approved_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        db_index=False,
     )
     issued_at = models.DateTimeField(null=True, blank=True, editable=False)
 
@@ -153,8 +179,12 @@ class Invoice(models.Model):
 class InvoiceLine(models.Model):
     """One charge on an invoice, with the span of days it pays for and why it is this amount."""
 
-    invoice = models.ForeignKey(Invoice, models.PROTECT, related_name="lines")
-    customer = models.ForeignKey(Customer, models.PROTECT, related_name="+")
+    invoice = models.ForeignKey(
+        Invoice, models.PROTECT, related_name="lines", db_constraint=False, db_index=False
+    )
+    customer = models.ForeignKey(
+        Customer, models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
     position = models.PositiveIntegerField()
     description = models.CharField(max_length=200)
     detail = models.CharField(max_length=200, blank=True)
@@ -168,10 +198,15 @@ class InvoiceLine(models.Model):
     tax_point_on = models.DateField()
     product = models.CharField(max_length=40)
     subscription = models.ForeignKey(
-        Subscription, models.PROTECT, null=True, blank=True, related_name="invoice_lines"
+        Subscription,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="invoice_lines",
+        db_constraint=False,
     )
     price = models.ForeignKey(
-        Price, models.PROTECT, null=True, blank=True, related_name="invoice_lines"
+        Price, models.PROTECT, null=True, blank=True, related_name="invoice_lines", db_index=False
     )
     supply_from = models.DateField()
     supply_to = models.DateField()
@@ -193,7 +228,7 @@ class InvoiceLine(models.Model):
 class InvoiceTax(models.Model):
     """The VAT of one category and rate on one invoice."""
 
-    invoice = models.ForeignKey(Invoice, models.PROTECT, related_name="taxes")
+    invoice = models.ForeignKey(Invoice, models.PROTECT, related_name="taxes", db_index=False)
     category = models.CharField(max_length=2)
     rate = models.DecimalField(max_digits=5, decimal_places=2)
     country = models.CharField(max_length=2, help_text="Country whose tax it is.")
@@ -212,14 +247,21 @@ class InvoiceTax(models.Model):
     def __str__(self) -> str:
         return f"{self.category} {self.rate} %"
 
+    @property
+    def reason_text(self) -> str:
+        """Why no or another tax is due, in words; empty when nothing needs saying."""
+        return REASONS.get(self.reason, self.reason)
+
 
 class InvoiceBalance(models.Model):
     """What is still due on an issued invoice: a cache for lists, recomputed by the services."""
 
     invoice = models.OneToOneField(
-        Invoice, models.PROTECT, primary_key=True, related_name="balance"
+        Invoice, models.PROTECT, primary_key=True, related_name="balance", db_constraint=False
     )
-    customer = models.ForeignKey(Customer, models.PROTECT, related_name="+")
+    customer = models.ForeignKey(
+        Customer, models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
     currency = models.CharField(max_length=3)
     due_on = models.DateField()
     due = models.DecimalField(max_digits=18, decimal_places=3)
@@ -245,8 +287,12 @@ class InvoiceDocument(models.Model):
         READY = "ready", "ready"
         PARKED = "parked", "set aside"
 
-    invoice = models.ForeignKey(Invoice, models.PROTECT, related_name="documents")
-    customer = models.ForeignKey(Customer, models.PROTECT, related_name="+")
+    invoice = models.ForeignKey(
+        Invoice, models.PROTECT, related_name="documents", db_constraint=False, db_index=False
+    )
+    customer = models.ForeignKey(
+        Customer, models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
     kind = models.CharField(max_length=12, default="pdf")
     state = models.CharField(max_length=7, choices=State, default=State.WAITING)
     priority = models.SmallIntegerField(default=100, help_text="Lower numbers are drawn first.")
