@@ -11,6 +11,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+from django.core.cache import cache
 from django.db.models import Count, F, Max, Min, Q, QuerySet, Sum
 from django.db.models.functions import TruncMonth
 from django.urls import reverse
@@ -32,6 +33,8 @@ from billing.templatetags.billing_format import amount, count, credit_amount, da
 
 EXPIRING_DAYS: Final = 14
 MONTHS: Final = 12
+RECENT_RUNS: Final = 12
+CHART_SECONDS: Final = 300  # the house's charts read every row of a year, so they are kept a while
 _ZERO: Final = Decimal(0)
 
 
@@ -114,7 +117,7 @@ def build(scope: Scope, *, at: datetime) -> Dashboard:
         _credits_kpi(scope),
     ]
     board.ages = [_age_bar(currency, sums) for currency, sums in ages.items()]
-    board.columns = [*_invoiced_chart(scope, today), *_used_chart(scope, today)]
+    board.columns = _charts(scope, today)
     board.runs = _runs(scope)
     return board
 
@@ -160,7 +163,7 @@ def _runs_todo(scope: Scope) -> list[Todo]:
             )
         )
     parked = (
-        RunItem.objects.filter(state=RunItem.State.PARKED)
+        RunItem.objects.filter(run_id__in=_recent_runs(), state=RunItem.State.PARKED)
         .order_by()
         .aggregate(number=Count("pk"), run=Max("run_id"))
     )
@@ -176,6 +179,11 @@ def _runs_todo(scope: Scope) -> list[Todo]:
             )
         )
     return found
+
+
+def _recent_runs() -> list[int]:
+    """Only the latest runs are asked for what they set aside; older ones are history."""
+    return list(InvoiceRun.objects.order_by("-pk").values_list("pk", flat=True)[:RECENT_RUNS])
 
 
 def _invoices_todo(scope: Scope) -> list[Todo]:
@@ -434,6 +442,17 @@ def _month_back(month: date, months: int) -> date:
 
 def _months_to(last: date) -> list[date]:
     return [_month_back(last, back) for back in range(MONTHS - 1, -1, -1)]
+
+
+def _charts(scope: Scope, today: date) -> list[charts.Chart]:
+    """Both charts; those of the whole house are kept for five minutes."""
+
+    def drawn() -> list[charts.Chart]:
+        return [*_invoiced_chart(scope, today), *_used_chart(scope, today)]
+
+    if not (scope.sees_runs and scope.covers("view_credits", None)):
+        return drawn()
+    return cache.get_or_set(f"house-charts-{today}", drawn, CHART_SECONDS) or []
 
 
 def _invoiced_chart(scope: Scope, today: date) -> list[charts.Chart]:
