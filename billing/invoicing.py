@@ -16,6 +16,7 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from django.db import connection, transaction
+from django.db.models.fields.json import KT
 
 from billing import journal
 from billing.bulk import Jsonb, copy_rows, next_ids
@@ -709,7 +710,7 @@ def _dated(lines: Mapping[int, list[Any]], issued_on: date) -> Mapping[int, date
     for invoice_id, many in lines.items():
         for line in many:
             point = line.tax_point_on
-            if line.explanation.get("tax", {}).get("point") == "issue" and point != issued_on:
+            if line.taxed_at == "issue" and point != issued_on:
                 point = issued_on
                 moved.append(line.pk)
             points[invoice_id] = max(point, points.get(invoice_id, point))
@@ -820,7 +821,6 @@ _LINE_FIELDS: Final = (
     "tax_point_on",
     "supply_from",
     "supply_to",
-    "explanation",
 )
 _GROUP_FIELDS: Final = (
     "invoice_id",
@@ -839,7 +839,8 @@ def _lines_of(invoices: Iterable[Invoice]) -> Mapping[int, list[Any]]:
     for line in (
         InvoiceLine.objects.filter(invoice_id__in=[i.pk for i in invoices])
         .order_by("invoice_id", "position")
-        .values_list(*_LINE_FIELDS, named=True)
+        .annotate(role=KT("explanation__role"), taxed_at=KT("explanation__tax__point"))
+        .values_list(*_LINE_FIELDS, "role", "taxed_at", named=True)
     ):
         found[line.invoice_id].append(line)
     return found
@@ -860,7 +861,7 @@ def _days_of_use(run: InvoiceRun | None, lines: Sequence[Any]) -> Span | None:
     """The days whose credits the annex shows: those of the run, else of the overage billed."""
     if run is not None:
         return Span(run.period.lower, run.period.upper)
-    used = [line for line in lines if line.explanation.get("role") == "overage"]
+    used = [line for line in lines if line.role == "overage"]
     if not used:
         return None
     return Span(min(x.supply_from for x in used), max(x.supply_to for x in used))

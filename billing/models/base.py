@@ -1,4 +1,9 @@
-"""The two classes of tables whose rows the application may not rewrite (design: two books)."""
+"""The two classes of tables whose rows the application may not rewrite (design: two books).
+
+A foreign key with `db_constraint=False` is kept by one over more columns in the SQL of the guards
+or doors, such as (customer, invoice): checking both would cost every row twice. `db_index=False`
+says that another index begins with that column, or that nobody looks rows up by it.
+"""
 
 from django.db import models
 

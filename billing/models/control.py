@@ -76,7 +76,7 @@ class RunItem(models.Model):
         NOTHING = "nothing", "nothing to bill"
         PARKED = "parked", "set aside"
 
-    run = models.ForeignKey(InvoiceRun, models.PROTECT, related_name="items")
+    run = models.ForeignKey(InvoiceRun, models.PROTECT, related_name="items", db_index=False)
     customer = models.ForeignKey(Customer, models.PROTECT, related_name="+")
     state = models.CharField(max_length=8, choices=State, default=State.WAITING)
     reason = models.CharField(max_length=300, blank=True)
@@ -139,7 +139,9 @@ class ApprovalDecision(AppendOnly):
 class AuditEvent(AppendOnly):
     """One business event: who did what, when, why, and to which row."""
 
-    customer = models.ForeignKey(Customer, models.PROTECT, null=True, blank=True, related_name="+")
+    customer = models.ForeignKey(
+        Customer, models.PROTECT, null=True, blank=True, related_name="+", db_index=False
+    )
     actor = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
     )

@@ -3,9 +3,10 @@
 import uuid
 
 from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Now, Upper
 
 from billing.models.base import AppendOnly
 from billing.models.catalog import Price
@@ -170,6 +171,7 @@ class Invoice(models.Model):
             models.Index(fields=("customer", "-id"), name="invoice_by_customer"),
             models.Index(fields=("state", "issued_on"), name="invoice_by_state"),
             models.Index(fields=("run", "state"), name="invoice_by_run"),
+            GinIndex(OpClass(Upper("number"), "gin_trgm_ops"), name="invoice_number_search"),
         )
 
     def __str__(self) -> str:
@@ -322,6 +324,7 @@ class InvoiceDocument(models.Model):
                 condition=Q(state="waiting"),
                 name="document_queue",
             ),
+            models.Index(fields=("id",), condition=Q(state="parked"), name="document_parked"),
         )
 
     def __str__(self) -> str:

@@ -11,9 +11,17 @@ from billing.models.parties import Customer, LegalEntity
 class JournalEntry(AppendOnly):
     """One balanced money entry, made by a named recipe."""
 
-    legal_entity = models.ForeignKey(LegalEntity, models.PROTECT, related_name="journal_entries")
+    legal_entity = models.ForeignKey(
+        LegalEntity, models.PROTECT, related_name="journal_entries", db_index=False
+    )
     customer = models.ForeignKey(
-        Customer, models.PROTECT, null=True, blank=True, related_name="journal_entries"
+        Customer,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="journal_entries",
+        db_constraint=False,
+        db_index=False,
     )
     invoice = models.ForeignKey(
         "billing.Invoice", models.PROTECT, null=True, blank=True, related_name="journal_entries"

@@ -1,8 +1,9 @@
 """The seller, the parties it bills, their people and their pieces of work."""
 
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import Q
-from django.db.models.functions import Now
+from django.db.models.functions import Now, Upper
 
 from accounts.roles import CUSTOMER_PERMISSIONS
 
@@ -101,6 +102,7 @@ class Customer(Address):  # type: ignore[django-manager-missing]
                 condition=Q(credit_limit__gte=0), name="customer_credit_limit_not_negative"
             ),
         )
+        indexes = (GinIndex(OpClass(Upper("name"), "gin_trgm_ops"), name="customer_name_search"),)
 
     def __str__(self) -> str:
         return self.name

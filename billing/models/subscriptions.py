@@ -41,10 +41,20 @@ class Subscription(models.Model):
 class BilledPeriod(models.Model):
     """A span of days of one price billed to one subscription: never twice (L16)."""
 
-    customer = models.ForeignKey(Customer, models.PROTECT, related_name="+")
-    subscription = models.ForeignKey(Subscription, models.PROTECT, related_name="billed_periods")
-    price = models.ForeignKey(Price, models.PROTECT, related_name="+")
-    invoice = models.ForeignKey("billing.Invoice", models.PROTECT, related_name="billed_periods")
+    customer = models.ForeignKey(
+        Customer, models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    subscription = models.ForeignKey(
+        Subscription,
+        models.PROTECT,
+        related_name="billed_periods",
+        db_constraint=False,
+        db_index=False,
+    )
+    price = models.ForeignKey(Price, models.PROTECT, related_name="+", db_index=False)
+    invoice = models.ForeignKey(
+        "billing.Invoice", models.PROTECT, related_name="billed_periods", db_constraint=False
+    )
     period = DateRangeField()
     voided = models.BooleanField(default=False)
 

@@ -48,12 +48,24 @@ class UsageEvent(AppendOnly):
         REFUSED = "refused", "refused"
         UNPRICED = "unpriced", "not priced"
 
-    customer = models.ForeignKey(Customer, models.PROTECT, related_name="usage_events")
+    customer = models.ForeignKey(
+        Customer, models.PROTECT, related_name="usage_events", db_index=False
+    )
     subscription = models.ForeignKey(
-        Subscription, models.PROTECT, null=True, blank=True, related_name="usage_events"
+        Subscription,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="usage_events",
+        db_constraint=False,
     )
     project = models.ForeignKey(
-        Project, models.PROTECT, null=True, blank=True, related_name="usage_events"
+        Project,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="usage_events",
+        db_constraint=False,
     )
     meter = models.ForeignKey(Meter, models.PROTECT, related_name="usage_events")
     usage_import = models.ForeignKey(
@@ -89,12 +101,23 @@ class UsageEvent(AppendOnly):
 class Charge(AppendOnly):
     """Credits spent for one use, and the part of it no credit covered."""
 
-    customer = models.ForeignKey(Customer, models.PROTECT, related_name="charges")
-    usage_event = models.ForeignKey(UsageEvent, models.PROTECT, related_name="charges")
-    subscription = models.ForeignKey(Subscription, models.PROTECT, related_name="charges")
-    price = models.ForeignKey(Price, models.PROTECT, related_name="charges")
+    customer = models.ForeignKey(
+        Customer, models.PROTECT, related_name="charges", db_constraint=False, db_index=False
+    )
+    usage_event = models.ForeignKey(
+        UsageEvent, models.PROTECT, related_name="charges", db_constraint=False, db_index=False
+    )
+    subscription = models.ForeignKey(
+        Subscription, models.PROTECT, related_name="charges", db_constraint=False, db_index=False
+    )
+    price = models.ForeignKey(Price, models.PROTECT, related_name="charges", db_index=False)
     entry = models.ForeignKey(
-        "billing.LedgerEntry", models.PROTECT, null=True, blank=True, related_name="charges"
+        "billing.LedgerEntry",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="charges",
+        db_constraint=False,
     )
     quantity = models.DecimalField(max_digits=20, decimal_places=6)
     credits = models.DecimalField(

@@ -18,7 +18,7 @@ EXEMPT = {
     # Reversals name a row of their own table under the same payment.
     ("billing_payment", "reverses_id"),
     ("billing_allocation", "reverses_id"),
-    # The lines of invoices carry no unique key over customer and id; a sale takes both from one row.
+    # Lines carry no unique key over customer and id; a sale takes both from one row.
     ("billing_creditgrant", "sale_line_id"),
 }
 
@@ -78,3 +78,21 @@ def test_a_row_of_a_customer_and_a_seller_agrees_on_both():
         )
     ]
     assert not lacking, "\n".join(lacking)
+
+
+def test_every_reference_is_kept_by_some_foreign_key():
+    """`db_constraint=False` is for references that a key over more columns keeps."""
+    known = foreign_keys()
+    # A meter is kept by a trigger: all spends would share the lock of its row.
+    by_trigger = {("billing_hold", "meter_id"), ("billing_ledgerentry", "meter_id")}
+    loose = [
+        f"{model._meta.db_table}.{field.column}"
+        for model in apps.get_app_config("billing").get_models()
+        for field in model._meta.local_fields
+        if field.remote_field
+        and (model._meta.db_table, field.column) not in by_trigger
+        and not any(
+            child == model._meta.db_table and field.column in keys for child, keys, _ in known
+        )
+    ]
+    assert not loose, "\n".join(loose)

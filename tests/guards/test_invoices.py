@@ -110,7 +110,9 @@ def test_a_line_does_not_move_from_a_draft_to_an_issued_invoice():
     entity = make.seller()
     frozen, open_ = issued(entity), drafted(entity)
     line = open_.lines.first()
-    refused(lambda: InvoiceLine.objects.filter(pk=line.pk).update(invoice=frozen), "stays")
+    moved = InvoiceLine.objects.filter(pk=line.pk)
+    other = {"invoice": frozen, "customer": frozen.customer, "position": 9, "subscription": None}
+    refused(lambda: moved.update(**other), "stays")
 
 
 @pytest.mark.parametrize("target", ["approved", "issued", "void"])
