@@ -667,7 +667,7 @@ class Migration(migrations.Migration):
                 ('customer', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='billing.customer')),
                 ('invoice', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='billed_periods', to='billing.invoice')),
                 ('price', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='billing.price')),
-                ('subscription', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='billed_periods', to='billing.subscription')),
+                ('subscription', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='billed_periods', to='billing.subscription')),
             ],
             options={
                 'constraints': [django.contrib.postgres.constraints.ExclusionConstraint(condition=models.Q(('voided', False)), expressions=((models.F('subscription'), '='), (models.F('price'), '='), (models.F('period'), '&&')), name='period_billed_once')],

@@ -49,7 +49,6 @@ class BilledPeriod(models.Model):
         models.PROTECT,
         related_name="billed_periods",
         db_constraint=False,
-        db_index=False,
     )
     price = models.ForeignKey(Price, models.PROTECT, related_name="+", db_index=False)
     invoice = models.ForeignKey(

@@ -173,7 +173,17 @@ class Bench:
                 ms_per_invoice=round(turn.seconds / size * 1000, 3),
                 peak_mb=turn.peak_mb,
             )
-        return seller.faults()
+        shared = self.seller(size)
+        settle(self.cluster)
+        began = time.perf_counter()
+        shared.run_with(2)
+        line(
+            "run",
+            way="product, two workers",
+            invoices=size,
+            per_second=round(size / (time.perf_counter() - began), 1),
+        )
+        return seller.faults() + shared.faults()
 
     def scale(self, size: int) -> int:
         """One large run: is it flat per invoice, in time and in memory?"""
@@ -284,8 +294,21 @@ class Seller:
         self.draft()
         return self.issue()
 
+    def run_with(self, workers: int) -> None:
+        """The same run, its chunks shared by that many processes."""
+        for step in (self._plan, self._approve):
+            pk = step()
+            in_processes(workers, lambda _, __, pk=pk: advance(pk), 0)
+
     def draft(self) -> int:
         """Plan the run and draft it."""
+        return advance(self._plan()) + len(self.ids)
+
+    def issue(self) -> int:
+        """Approve the run and issue it."""
+        return advance(self._approve()) + len(self.ids)
+
+    def _plan(self) -> int:
         from billing import runs
 
         run = runs.plan(
@@ -296,21 +319,17 @@ class Seller:
             issue_on=TO,
         )
         runs.start(run.pk, at=AT)
-        while runs.advance(run.pk, at=AT):
-            pass
-        return len(self.ids)
+        return int(run.pk)
 
-    def issue(self) -> int:
-        """Approve the run and issue it."""
+    def _approve(self) -> int:
         from billing import runs
         from billing.models import InvoiceRun
 
         run = InvoiceRun.objects.get(legal_entity=self.entity)
+        runs.advance(run.pk, at=AT)  # where workers left at once, somebody says it is drafted
         runs.approve(run.pk, by_id=self.bench.approver.pk, at=AT)
         runs.issue(run.pk, actor_id=self.bench.approver.pk)
-        while runs.advance(run.pk, at=AT):
-            pass
-        return len(self.ids)
+        return int(run.pk)
 
     def again(self) -> int:
         """Another run over the same days, which finds nothing."""
@@ -324,9 +343,7 @@ class Seller:
             plan_id=self.bench.plan.plan_id,
         )
         runs.start(run.pk, at=AT)
-        while runs.advance(run.pk, at=AT):
-            pass
-        return len(self.ids)
+        return advance(run.pk) + len(self.ids)
 
     # --- the check --------------------------------------------------------------------------
 
@@ -369,6 +386,15 @@ _WRONG = """
         FROM billing_invoice WHERE legal_entity_id = %(entity)s
     ) numbers CROSS JOIN owed LEFT JOIN billed ON billed.customer_id = owed.id
 """
+
+
+def advance(run_id: int) -> int:
+    """Work on a run until it needs a person; what a worker does."""
+    from billing import runs
+
+    while runs.advance(run_id, at=AT):
+        pass
+    return 0
 
 
 def timed(way: Callable[[Seller], int], seller: Seller) -> Turn:
