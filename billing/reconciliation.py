@@ -25,7 +25,7 @@ class Check:
 def reconcile(entity_id: int) -> list[Check]:
     """Charges, ledger parts, invoice lines and journal of one seller, pair by pair."""
     with connection.cursor() as cursor:
-        cursor.execute(_PAIRS, {"entity": entity_id})
+        cursor.execute(_PAIRS, {"entity": entity_id, "waiting": not_invoiced(entity_id)})
         return [Check(*row) for row in cursor.fetchall()]
 
 
@@ -89,8 +89,6 @@ _PAIRS: Final = """
                    FILTER (WHERE line.explanation->>'role' = 'pack') AS packs
         FROM billing_invoiceline line JOIN billing_invoice invoice ON invoice.id = line.invoice_id
         WHERE line.customer_id IN (SELECT id FROM customers) AND invoice.state = 'issued'
-    ), waiting AS (
-        {waiting}
     ), postings AS (
         SELECT sum(posting.amount) AS balance,
                sum(posting.amount) FILTER (WHERE entry.recipe = 'invoice_issued'
@@ -104,12 +102,12 @@ _PAIRS: Final = """
         FROM billing_numberseries WHERE legal_entity_id = %(entity)s
     )
     SELECT name, coalesce(one, 0), coalesce(other, 0)
-    FROM charges, entries, parts, grants, balances, invoices, lines, waiting, postings, series,
+    FROM charges, entries, parts, grants, balances, invoices, lines, postings, series,
     LATERAL (VALUES
         (1, 'credits charged = ledger entries', charges.credits, entries.spent),
         (2, 'ledger entries = parts per grant', entries.spent, parts.spent),
         (3, 'credits beyond grants = on invoice lines + not invoiced yet', charges.overage,
-            coalesce(lines.overage, 0) + coalesce(waiting.overage, 0)),
+            coalesce(lines.overage, 0) + %(waiting)s::numeric),
         (4, 'credits granted = standing + used + ended', grants.granted,
             balances.standing + coalesce(entries.gone, 0)),
         (5, 'credits on pack lines = purchased grants', lines.packs, grants.bought),
@@ -120,7 +118,7 @@ _PAIRS: Final = """
         (10, 'invoices issued = numbers given', invoices.issued, series.given)
     ) AS pairs (place, name, one, other)
     ORDER BY place
-""".replace("{waiting}", _NOT_INVOICED)
+"""
 CUSTOMER_COLUMNS: Final = (
     "customer",
     "plan",

@@ -82,7 +82,7 @@ class _Page(weasyprint.HTML):
     def __init__(self, markup: str, fetcher: URLFetcher) -> None:
         try:
             # Our own template, with every value escaped and no document type: nothing to expand.
-            root = ElementTree.fromstring(markup)  # noqa: S314
+            root = ElementTree.fromstring(markup)  # noqa: S314  # nosec B314
         except ElementTree.ParseError:
             super().__init__(string=markup, url_fetcher=fetcher, base_url=None)
             return
