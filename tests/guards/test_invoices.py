@@ -1,5 +1,7 @@
 """Issued invoices, their numbers and what they billed never change, whoever tries as the site."""
 
+import threading
+import time
 from datetime import date
 from decimal import Decimal
 
@@ -264,3 +266,44 @@ def test_removing_the_demonstration_leaves_everybody_else():
     assert not LegalEntity.objects.filter(pk=demo.legal_entity_id).exists()
     assert Invoice.objects.filter(pk=real.pk).exists()
     refused(lambda: InvoiceLine.objects.filter(invoice=real).delete())
+
+
+# --- at the same time ------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.xdist_group("services")
+@pytest.mark.parametrize("change", ["add", "edit", "remove"])
+def test_no_line_changes_while_the_invoice_is_being_issued(change):
+    """Asked between the sums and the commit, the change waits, and then it is too late."""
+    invoice = drafted()
+    invoicing.approve_many([invoice.pk], approved_by_id=None)
+    line = invoice.lines.first()
+    issuing, failures = threading.Event(), []
+
+    def meddle():
+        issuing.wait(10)
+        try:
+            if change == "add":
+                line.pk, line.position = None, 99
+                line.save()
+            elif change == "edit":
+                InvoiceLine.objects.filter(pk=line.pk).update(net=Decimal("0.01"))
+            else:
+                InvoiceLine.objects.filter(pk=line.pk).delete()
+        except DatabaseError as failure:
+            failures.append(str(failure))
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=meddle)
+    thread.start()
+    with transaction.atomic():
+        invoicing.issue_many([invoice.pk], at=NOW)
+        issuing.set()
+        time.sleep(0.3)
+    thread.join()
+    assert len(failures) == 1
+    assert "cannot be changed" in failures[0]
+    invoice.refresh_from_db()
+    assert sum(x.net for x in invoice.lines.all()) == invoice.net
