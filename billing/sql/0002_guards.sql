@@ -56,8 +56,6 @@ END $$;
 -- Invoices: changes only while draft, in review or approved; afterwards only issued -> void.
 CREATE FUNCTION billing_invoice_guard() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, public AS $$
-DECLARE
-  sums record;
 BEGIN
   IF TG_OP = 'DELETE' THEN
     IF OLD.state IN ('issued', 'void') AND NOT public.billing_removing_demo() THEN
@@ -95,26 +93,51 @@ BEGIN
     RAISE EXCEPTION 'invoice % was made by a person and is approved by another', OLD.id
       USING ERRCODE = 'check_violation';
   END IF;
-  IF (NEW.customer_id, NEW.legal_entity_id, NEW.currency, NEW.kind)
-     IS DISTINCT FROM (OLD.customer_id, OLD.legal_entity_id, OLD.currency, OLD.kind) THEN
+  IF (NEW.id, NEW.customer_id, NEW.legal_entity_id, NEW.currency, NEW.kind)
+     IS DISTINCT FROM (OLD.id, OLD.customer_id, OLD.legal_entity_id, OLD.currency, OLD.kind) THEN
     RAISE EXCEPTION 'an invoice keeps its customer, seller, currency and kind'
       USING ERRCODE = 'restrict_violation';
-  END IF;
-  IF NEW.state = 'issued' THEN
-    SELECT (SELECT coalesce(sum(l.net), 0) FROM billing_invoiceline l WHERE l.invoice_id = NEW.id) AS lines,
-           coalesce(sum(t.taxable), 0) AS taxable, coalesce(sum(t.tax), 0) AS tax
-      INTO sums FROM billing_invoicetax t WHERE t.invoice_id = NEW.id;
-    IF sums.lines <> NEW.net OR sums.taxable <> NEW.net OR sums.tax <> NEW.tax THEN
-      RAISE EXCEPTION 'invoice % does not add up: lines %, taxable %, net %, tax % against %',
-        NEW.id, sums.lines, sums.taxable, NEW.net, sums.tax, NEW.tax
-        USING ERRCODE = 'check_violation';
-    END IF;
   END IF;
   RETURN NEW;
 END $$;
 CREATE TRIGGER invoice_guard BEFORE INSERT OR UPDATE OR DELETE ON billing_invoice
   FOR EACH ROW EXECUTE FUNCTION billing_invoice_guard();
 ALTER TABLE billing_invoice ENABLE ALWAYS TRIGGER invoice_guard;
+
+-- What is issued adds up: lines, VAT groups and totals, for all invoices of a statement at once.
+CREATE FUNCTION billing_issued_adds_up() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public AS $$
+DECLARE
+  touched bigint[];
+  crooked record;
+BEGIN
+  SELECT array_agg(fresh.id) INTO touched FROM fresh JOIN stale USING (id)
+   WHERE fresh.state = 'issued' AND stale.state <> 'issued';
+  IF touched IS NULL THEN
+    RETURN NULL;
+  END IF;
+  WITH lines AS (
+    SELECT invoice_id AS id, sum(net) AS net
+    FROM billing_invoiceline WHERE invoice_id = ANY (touched) GROUP BY invoice_id
+  ), groups AS (
+    SELECT invoice_id AS id, sum(taxable) AS taxable, sum(tax) AS tax
+    FROM billing_invoicetax WHERE invoice_id = ANY (touched) GROUP BY invoice_id
+  )
+  SELECT i.id, i.net, i.tax, l.net AS lines, g.taxable, g.tax AS taxes INTO crooked
+  FROM fresh i LEFT JOIN lines l USING (id) LEFT JOIN groups g USING (id)
+  WHERE i.id = ANY (touched) AND (l.net IS DISTINCT FROM i.net
+        OR g.taxable IS DISTINCT FROM i.net OR g.tax IS DISTINCT FROM i.tax) LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'invoice % does not add up: lines %, taxable %, net %, tax % against %',
+      crooked.id, crooked.lines, crooked.taxable, crooked.net, crooked.taxes, crooked.tax
+      USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER issued_adds_up AFTER UPDATE ON billing_invoice
+  REFERENCING OLD TABLE AS stale NEW TABLE AS fresh
+  FOR EACH STATEMENT EXECUTE FUNCTION billing_issued_adds_up();
+ALTER TABLE billing_invoice ENABLE ALWAYS TRIGGER issued_adds_up;
 
 -- Per statement, because a run writes thousands of lines in one. The invoices are locked first, so
 -- that no line slips in while another transaction issues them.
