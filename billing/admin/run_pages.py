@@ -53,7 +53,7 @@ def _bar(progress: runs.Progress) -> list[dict[str, str]]:
 
 
 def _speed(progress: runs.Progress) -> str:
-    if progress.per_second is None or progress.state not in runs.WORKING:
+    if progress.per_second is None or progress.state not in (State.DRAFTING, State.ISSUING):
         return ""
     speed = f"{count(int(progress.per_second))} customers a second"
     if progress.seconds_left is None:
@@ -139,6 +139,7 @@ def context(request: HttpRequest, run: InvoiceRun) -> dict[str, Any]:
         "page_lead": _lead(run),
         "page_tools": steps.tools(request, run, STEPS, "billing_invoicerun"),
         "progress": live(progress),
+        "made_word": "Issued" if progress.issued else "Drafted",
         "is_live": run.state in LIVE,
         "progress_url": reverse("admin:billing_invoicerun_progress", args=[run.pk]),
         "failures": [_failure(item) for item in parked],
@@ -148,7 +149,7 @@ def context(request: HttpRequest, run: InvoiceRun) -> dict[str, Any]:
         "run_totals": [
             {
                 "currency": currency,
-                "invoices": count(number),
+                "invoices": people_count(number),
                 "net": amount(net, currency),
                 "tax": amount(tax, currency),
                 "gross": amount(gross, currency),
