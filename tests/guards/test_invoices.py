@@ -47,7 +47,7 @@ def issued(entity=None):
     return invoice
 
 
-def refused(call, says=""):
+def refused(call, says=None):
     def checked():
         call()
         connection.check_constraints()
