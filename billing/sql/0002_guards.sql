@@ -1,17 +1,18 @@
 -- What must never be false, whoever writes: append-only rows, issued invoices, balanced entries,
 -- one customer per family of rows. Triggers are ENABLE ALWAYS, so replica mode does not skip them.
+-- Every function names pg_temp last: a temporary table of the same name must not be read instead.
 
 -- Rows of append-only tables are never changed. The one way out is the removal of demonstration
 -- data, a function that runs as the owner of the tables (0005_demo).
 CREATE FUNCTION billing_removing_demo() RETURNS boolean LANGUAGE sql STABLE
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
   SELECT coalesce(current_setting('keter.removing_demo', true), '') = 'on'
-     AND current_user = (SELECT pg_get_userbyid(relowner) FROM pg_class
-                         WHERE oid = 'public.billing_legalentity'::regclass)
+     AND current_user = (SELECT pg_catalog.pg_get_userbyid(relowner)
+                         FROM pg_catalog.pg_class WHERE oid = 'public.billing_legalentity'::regclass)
 $$;
 
 CREATE FUNCTION billing_append_only() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   IF TG_OP = 'DELETE' AND public.billing_removing_demo() THEN
     RETURN OLD;
@@ -21,7 +22,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION billing_no_truncate() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   RAISE EXCEPTION '% keeps its history and cannot be truncated', TG_TABLE_NAME
     USING ERRCODE = 'restrict_violation';
@@ -55,7 +56,7 @@ END $$;
 
 -- Invoices: changes only while draft, in review or approved; afterwards only issued -> void.
 CREATE FUNCTION billing_invoice_guard() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   IF TG_OP = 'DELETE' THEN
     IF OLD.state IN ('issued', 'void') AND NOT public.billing_removing_demo() THEN
@@ -106,7 +107,7 @@ ALTER TABLE billing_invoice ENABLE ALWAYS TRIGGER invoice_guard;
 
 -- What is issued adds up: lines, VAT groups and totals, for all invoices of a statement at once.
 CREATE FUNCTION billing_issued_adds_up() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   touched bigint[];
   crooked record;
@@ -118,10 +119,10 @@ BEGIN
   END IF;
   WITH lines AS (
     SELECT invoice_id AS id, sum(net) AS net
-    FROM billing_invoiceline WHERE invoice_id = ANY (touched) GROUP BY invoice_id
+    FROM public.billing_invoiceline WHERE invoice_id = ANY (touched) GROUP BY invoice_id
   ), groups AS (
     SELECT invoice_id AS id, sum(taxable) AS taxable, sum(tax) AS tax
-    FROM billing_invoicetax WHERE invoice_id = ANY (touched) GROUP BY invoice_id
+    FROM public.billing_invoicetax WHERE invoice_id = ANY (touched) GROUP BY invoice_id
   )
   SELECT i.id, i.net, i.tax, l.net AS lines, g.taxable, g.tax AS taxes INTO crooked
   FROM fresh i LEFT JOIN lines l USING (id) LEFT JOIN groups g USING (id)
@@ -142,7 +143,7 @@ ALTER TABLE billing_invoice ENABLE ALWAYS TRIGGER issued_adds_up;
 -- Per statement, because a run writes thousands of lines in one. The invoices are locked first, so
 -- that no line slips in while another transaction issues them.
 CREATE FUNCTION billing_invoice_part_guard() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   touched bigint[];
   frozen bigint;
@@ -156,12 +157,13 @@ BEGIN
     SELECT array_agg(DISTINCT invoice_id) INTO touched FROM added;
   END IF;
   IF TG_OP = 'UPDATE' THEN
-    IF (SELECT count(*) FROM gone JOIN added USING (id, invoice_id)) <> (SELECT count(*) FROM added) THEN
+    IF (SELECT count(*) FROM gone JOIN added USING (id, invoice_id))
+       <> (SELECT count(*) FROM added) THEN
       RAISE EXCEPTION 'a line stays on its invoice' USING ERRCODE = 'restrict_violation';
     END IF;
   END IF;
-  PERFORM 1 FROM billing_invoice WHERE id = ANY (touched) ORDER BY id FOR SHARE;
-  SELECT id INTO frozen FROM billing_invoice
+  PERFORM 1 FROM public.billing_invoice WHERE id = ANY (touched) ORDER BY id FOR SHARE;
+  SELECT id INTO frozen FROM public.billing_invoice
    WHERE id = ANY (touched) AND state IN ('issued', 'void') LIMIT 1;
   IF frozen IS NOT NULL THEN
     RAISE EXCEPTION 'invoice % is issued; its lines and tax cannot be changed', frozen
@@ -189,7 +191,7 @@ END $$;
 
 -- A rendered file is set once.
 CREATE FUNCTION billing_document_guard() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   IF TG_OP = 'DELETE' THEN
     IF public.billing_removing_demo() THEN RETURN OLD; END IF;
@@ -207,7 +209,7 @@ ALTER TABLE billing_invoicedocument ENABLE ALWAYS TRIGGER document_guard;
 
 -- Numbers run on: the counter never goes back, the date never before the last one.
 CREATE FUNCTION billing_series_guard() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   IF TG_OP = 'DELETE' THEN
     IF OLD.next_number = 1 OR public.billing_removing_demo() THEN RETURN OLD; END IF;
@@ -229,15 +231,15 @@ ALTER TABLE billing_numberseries ENABLE ALWAYS TRIGGER series_guard;
 -- No gaps: when a transaction commits, every number it took stands on an invoice. A series that has
 -- given none yet may be started anywhere, as a cut-over does.
 CREATE FUNCTION billing_series_is_gapless() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   first integer := CASE WHEN TG_OP = 'INSERT' THEN 1 ELSE OLD.next_number END;
   given bigint;
 BEGIN
-  SELECT count(*) INTO given FROM billing_invoice
+  SELECT count(*) INTO given FROM public.billing_invoice
    WHERE series_id = NEW.id AND sequence >= first AND sequence < NEW.next_number;
   IF given <> NEW.next_number - first
-     AND EXISTS (SELECT 1 FROM billing_invoice WHERE series_id = NEW.id) THEN
+     AND EXISTS (SELECT 1 FROM public.billing_invoice WHERE series_id = NEW.id) THEN
     RAISE EXCEPTION 'series %: numbers % to % stand on % invoices',
       NEW.id, first, NEW.next_number - 1, given USING ERRCODE = 'check_violation';
   END IF;
@@ -249,7 +251,7 @@ ALTER TABLE billing_numberseries ENABLE ALWAYS TRIGGER series_is_gapless;
 
 -- What was billed stays billed: a period of an issued invoice is only ever voided with it.
 CREATE FUNCTION billing_billed_period_guard() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   state_now text;
 BEGIN
@@ -260,7 +262,7 @@ BEGIN
      AND (to_jsonb(NEW) - 'voided' <> to_jsonb(OLD) - 'voided' OR OLD.voided) THEN
     RAISE EXCEPTION 'a billed period is only ever voided' USING ERRCODE = 'restrict_violation';
   END IF;
-  SELECT state INTO state_now FROM billing_invoice WHERE id = OLD.invoice_id FOR SHARE;
+  SELECT state INTO state_now FROM public.billing_invoice WHERE id = OLD.invoice_id FOR SHARE;
   IF state_now = 'issued' OR TG_OP = 'DELETE' AND state_now = 'void' THEN
     RAISE EXCEPTION 'invoice % is issued; what it billed stays billed', OLD.invoice_id
       USING ERRCODE = 'restrict_violation';
@@ -274,7 +276,7 @@ ALTER TABLE billing_billedperiod ENABLE ALWAYS TRIGGER billed_period_guard;
 -- All postings of an entry come in one statement and add up to zero; it never gains another, and
 -- no entry commits without them.
 CREATE FUNCTION billing_postings_balance() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   crooked record;
   touched bigint[];
@@ -287,7 +289,7 @@ BEGIN
   END IF;
   -- An array, because nothing is known of a transition table: a join would read all postings.
   SELECT array_agg(DISTINCT entry_id) INTO touched FROM added;
-  IF (SELECT count(*) FROM billing_posting WHERE entry_id = ANY (touched))
+  IF (SELECT count(*) FROM public.billing_posting WHERE entry_id = ANY (touched))
      <> (SELECT count(*) FROM added) THEN
     RAISE EXCEPTION 'a journal entry is complete and gains no posting'
       USING ERRCODE = 'restrict_violation';
@@ -299,9 +301,9 @@ CREATE TRIGGER postings_balance AFTER INSERT ON billing_posting REFERENCING NEW 
 ALTER TABLE billing_posting ENABLE ALWAYS TRIGGER postings_balance;
 
 CREATE FUNCTION billing_entry_has_postings() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-  IF NOT EXISTS (SELECT 1 FROM billing_posting WHERE entry_id = NEW.id) THEN
+  IF NOT EXISTS (SELECT 1 FROM public.billing_posting WHERE entry_id = NEW.id) THEN
     RAISE EXCEPTION 'journal entry % does not balance: it has no postings', NEW.id
       USING ERRCODE = 'check_violation';
   END IF;
@@ -315,7 +317,7 @@ ALTER TABLE billing_journalentry ENABLE ALWAYS TRIGGER entry_has_postings;
 -- advisory because the application may not lock rows of append-only tables; they are taken in
 -- the order payment, invoice.
 CREATE FUNCTION billing_allocation_guard() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   paid record;
   billed record;
@@ -324,8 +326,8 @@ DECLARE
 BEGIN
   PERFORM pg_advisory_xact_lock(hashtextextended('payment:' || NEW.payment_id, 0));
   PERFORM pg_advisory_xact_lock(hashtextextended('invoice paid:' || NEW.invoice_id, 0));
-  SELECT currency, amount INTO paid FROM billing_payment WHERE id = NEW.payment_id;
-  SELECT currency, state, payable INTO billed FROM billing_invoice WHERE id = NEW.invoice_id;
+  SELECT currency, amount INTO paid FROM public.billing_payment WHERE id = NEW.payment_id;
+  SELECT currency, state, payable INTO billed FROM public.billing_invoice WHERE id = NEW.invoice_id;
   IF paid.currency <> billed.currency THEN
     RAISE EXCEPTION 'a payment in % cannot pay an invoice in %', paid.currency, billed.currency
       USING ERRCODE = 'check_violation';
@@ -333,13 +335,14 @@ BEGIN
   IF billed.state <> 'issued' THEN
     RAISE EXCEPTION 'only an issued invoice can be paid' USING ERRCODE = 'check_violation';
   END IF;
-  SELECT coalesce(sum(amount), 0) INTO used FROM billing_allocation WHERE payment_id = NEW.payment_id;
+  SELECT coalesce(sum(amount), 0) INTO used
+    FROM public.billing_allocation WHERE payment_id = NEW.payment_id;
   IF used + NEW.amount > paid.amount OR used + NEW.amount < 0 THEN
     RAISE EXCEPTION 'payment % of % is already used for %', NEW.payment_id, paid.amount, used
       USING ERRCODE = 'check_violation';
   END IF;
   SELECT coalesce(sum(amount), 0) INTO settled
-    FROM billing_allocation WHERE invoice_id = NEW.invoice_id;
+    FROM public.billing_allocation WHERE invoice_id = NEW.invoice_id;
   IF settled + NEW.amount > billed.payable OR settled + NEW.amount < 0 THEN
     RAISE EXCEPTION 'invoice % of % is already paid with %', NEW.invoice_id, billed.payable, settled
       USING ERRCODE = 'check_violation';
@@ -352,7 +355,7 @@ ALTER TABLE billing_allocation ENABLE ALWAYS TRIGGER allocation_guard;
 
 -- Published terms are frozen: only the state of a version moves on, its prices not at all.
 CREATE FUNCTION billing_plan_version_guard() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   IF OLD.state <> 'draft' THEN
     IF TG_OP = 'DELETE' THEN
@@ -371,11 +374,11 @@ CREATE TRIGGER plan_version_guard BEFORE UPDATE OR DELETE ON billing_planversion
 ALTER TABLE billing_planversion ENABLE ALWAYS TRIGGER plan_version_guard;
 
 CREATE FUNCTION billing_price_guard() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   IF TG_OP = 'DELETE' AND public.billing_removing_demo() THEN RETURN OLD; END IF;
   IF EXISTS (
-    SELECT 1 FROM billing_planversion v
+    SELECT 1 FROM public.billing_planversion v
     WHERE v.state <> 'draft'
       AND v.id IN (CASE WHEN TG_OP <> 'INSERT' THEN OLD.plan_version_id END,
                    CASE WHEN TG_OP <> 'DELETE' THEN NEW.plan_version_id END)
@@ -391,7 +394,7 @@ ALTER TABLE billing_price ENABLE ALWAYS TRIGGER price_guard;
 
 -- A seller never turns into demonstration data, nor the reverse; a customer keeps its seller.
 CREATE FUNCTION billing_entity_guard() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   IF NEW.is_demo <> OLD.is_demo THEN
     RAISE EXCEPTION 'real and demonstration data are never turned into each other'
@@ -404,7 +407,7 @@ CREATE TRIGGER entity_guard BEFORE UPDATE ON billing_legalentity
 ALTER TABLE billing_legalentity ENABLE ALWAYS TRIGGER entity_guard;
 
 CREATE FUNCTION billing_customer_guard() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   IF NEW.legal_entity_id <> OLD.legal_entity_id THEN
     RAISE EXCEPTION 'a customer keeps its seller' USING ERRCODE = 'restrict_violation';
@@ -417,9 +420,9 @@ ALTER TABLE billing_customer ENABLE ALWAYS TRIGGER customer_guard;
 
 -- Maker and checker are two people.
 CREATE FUNCTION billing_decision_guard() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-  IF EXISTS (SELECT 1 FROM billing_approval
+  IF EXISTS (SELECT 1 FROM public.billing_approval
              WHERE id = NEW.approval_id AND requested_by_id = NEW.decided_by_id) THEN
     RAISE EXCEPTION 'nobody decides on their own request' USING ERRCODE = 'check_violation';
   END IF;

@@ -116,7 +116,7 @@ END $$;
 
 -- A statement trigger on named columns costs the doors nothing: they never set these.
 CREATE FUNCTION billing_terms_are_frozen() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   RAISE EXCEPTION 'the terms of a row of % are never changed', TG_TABLE_NAME
     USING ERRCODE = 'restrict_violation';
@@ -137,7 +137,7 @@ ALTER TABLE billing_creditbalance ENABLE ALWAYS TRIGGER terms_frozen;
 -- Entries name a meter without a foreign key (all customers would share its row lock), so a meter
 -- that credits were used for is kept by this trigger.
 CREATE FUNCTION billing_meter_is_kept() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, public AS $$
+SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   IF EXISTS (SELECT 1 FROM billing_ledgerentry WHERE meter_id = OLD.id)
      OR EXISTS (SELECT 1 FROM billing_hold WHERE meter_id = OLD.id) THEN

@@ -256,6 +256,25 @@ def test_saying_that_demonstration_is_removed_opens_nothing():
     refused(lambda: BilledPeriod.objects.filter(invoice=invoice).delete())
 
 
+@pytest.mark.parametrize(
+    "shadow",
+    [
+        "CREATE TEMP TABLE billing_invoice (id bigint, state text) ON COMMIT DROP",
+        "SET LOCAL keter.removing_demo = 'on'; CREATE TEMP TABLE pg_class ON COMMIT DROP AS"
+        " SELECT 'public.billing_legalentity'::regclass::oid AS oid, r.oid AS relowner"
+        " FROM pg_roles r WHERE rolname = current_user",
+    ],
+)
+def test_a_temporary_table_blinds_no_guard(shadow):
+    invoice = issued()
+    with connection.cursor() as cursor:
+        cursor.execute(shadow)
+        for change in ("DELETE FROM", "UPDATE"):
+            change += " public.billing_invoiceline" + (" SET net = 1" if change == "UPDATE" else "")
+            change += f" WHERE invoice_id = {invoice.pk}"
+            refused(lambda change=change: cursor.execute(change), "cannot be changed")
+
+
 def test_removing_the_demonstration_leaves_everybody_else():
     real, demo = issued(), issued(make.seller(is_demo=True))
     connection.check_constraints()  # as their commit would have

@@ -130,6 +130,17 @@ def test_functions_that_run_as_the_owner_pin_their_path():
     assert loose == []
 
 
+def test_no_function_looks_at_temporary_tables_first():
+    """Where pg_temp is not named it comes first, and anybody may make a table there."""
+    loose = ask(
+        "SELECT proname, proconfig FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+        " AND (prorettype = 'trigger'::regtype OR proconfig::text LIKE '%%search_path%%')"
+        " AND NOT coalesce(array_to_string(proconfig, ','), '')"
+        "     LIKE '%%search_path=pg_catalog, public, pg_temp%%'"
+    )
+    assert loose == []
+
+
 def test_only_the_doors_run_as_the_owner():
     open_doors = {
         name
