@@ -17,18 +17,20 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 from zoneinfo import ZoneInfo
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from billing import credits, ledger, metering, subscriptions, topups
-from billing.errors import MissingData
+from billing import credits, invoicing, ledger, metering, subscriptions, topups
+from billing.errors import BillingError, MissingData
 from billing.models import (
     BilledPeriod,
     CreditBalance,
     CreditPack,
     Customer,
+    Invoice,
     LegalEntity,
     Meter,
+    Price,
     Subscription,
     UsageEvent,
     UsageImport,
@@ -41,6 +43,7 @@ _FORMULA_STARTS: Final = frozenset("=+-@\t\r\n\0＝＋－＠")
 BATCH: Final = 2000
 HOLD_DAYS: Final = 30
 FIELD_MAX: Final = 10_000  # characters of one field; longer ones are refused, not read
+AGAIN: Final = "Mend that, then read the file again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +240,7 @@ def listed(legal_entity_id: int) -> Iterator[tuple[Any, ...]]:
 
 
 class _Importer:
-    """Books batches; keeps the customers it has met."""
+    """Books batches. One customer's trouble becomes refused rows and never stops the file."""
 
     def __init__(
         self,
@@ -253,22 +256,24 @@ class _Importer:
         self.rules, self.report, self.actor = rules, report, actor
         self.as_of = as_of
         self.hold_until = as_of + timedelta(days=HOLD_DAYS)
-        self.running: dict[str, Subscription] = {}
+        # Of the customers of the batch at hand, by number:
+        self.plans: dict[str, list[Subscription]] = {}
+        self.declined: dict[str, str] = {}  # why one could not be entered
 
     def book(self, batch: Sequence[_Read], rejects: "_Rejects") -> None:
         """Book one batch of one day, oldest first, in one transaction."""
         ordered = sorted(batch, key=lambda item: item.row.occurred_at)
         with transaction.atomic():
             self._meet(ordered)
-            billed = self._billed_until(ordered)
-            known = self._known(ordered)
+            billed, known = self._billed(ordered), self._known(ordered)
             accepted = []
             for item in ordered:
-                subscription = self.running.get(item.row.customer_code)
-                refusal = self._refusal(item, subscription, known, billed)
-                if refusal is None and subscription is not None:
-                    accepted.append((item, subscription))
-                elif refusal is not None:
+                if self._identity(item) in known:
+                    self.report.known += 1
+                    continue
+                try:
+                    accepted.append((item, self._subscription(item, billed)))
+                except RowRefusedError as refusal:
                     rejects.add(self.report, item.line, item.values, refusal)
             credits.ensure_allowances(
                 {subscription.pk for _, subscription in accepted},
@@ -276,91 +281,118 @@ class _Importer:
                 actor=self.actor,
                 request_id=f"import:{self.record.pk}",
             )
-            prepaid = [x for x in accepted if x[1].plan_version_id in self.rules.packs]
             self._record([x for x in accepted if x[1].plan_version_id not in self.rules.packs])
-            self._record_prepaid(prepaid, known)
+            self._record_prepaid(
+                [x for x in accepted if x[1].plan_version_id in self.rules.packs], rejects
+            )
 
-    def _refusal(
-        self,
-        item: _Read,
-        subscription: Subscription | None,
-        known: Mapping[tuple[int, str], str],
-        billed: Mapping[int, date],
-    ) -> RowRefusedError | None:
-        """Why a row that could be read cannot be booked; None when it can, or is already."""
-        at = item.row.occurred_at
+    def _subscription(self, item: _Read, billed: "_Billed") -> Subscription:
+        """The subscription a use belongs to; raises RowRefusedError when it cannot be booked."""
+        code, at = item.row.customer_code, item.row.occurred_at
         if at > self.as_of:
-            return RowRefusedError("time", "It is yet to come.", "Read it when it has happened.")
-        if subscription is None:
-            return RowRefusedError(
+            raise RowRefusedError("time", "It is yet to come.", "Read it when it has happened.")
+        if code in self.declined:
+            raise RowRefusedError("customer", self.declined[code], AGAIN)
+        if code not in self.plans:
+            raise RowRefusedError(
                 "customer",
-                f"{item.row.customer_code} is not a customer with a plan.",
+                f"{code} is not a customer with a plan.",
                 "Enter the customer and start its subscription, then read the file again.",
             )
-        if (subscription.customer_id, item.key) in known:
-            return None
-        day = at.astimezone(ZoneInfo(subscription.customer.time_zone)).date()
-        if day < subscription.started_on:
-            return RowRefusedError(
+        day = _day(at, self.plans[code][0].customer)
+        found = [
+            subscription
+            for subscription in self.plans[code]
+            if subscription.started_on <= day
+            and (subscription.ended_on is None or day < subscription.ended_on)
+        ]
+        if not found:
+            raise RowRefusedError(
                 "time",
-                f"The subscription starts on {subscription.started_on}, after this use.",
-                "Start it earlier, or leave the row out.",
+                f"{code} had no plan on {day}.",
+                "Start its subscription earlier, or leave the row out.",
             )
-        if day < billed.get(subscription.pk, date.min):
-            return RowRefusedError(
-                "time",
-                "Its period is invoiced already.",
-                "Bill it by hand with a line of its own.",
+        if len(found) > 1:
+            raise RowRefusedError(
+                "customer",
+                f"{code} had {len(found)} plans on {day}; the row does not say which it used.",
+                "End all but one of them before that day, or leave the row out.",
             )
-        return None
+        for period, state in billed.get(found[0].pk, ()):
+            if day in period:
+                raise _closed(state)
+        return found[0]
+
+    def _identity(self, item: _Read) -> tuple[int, str]:
+        """Whose use a row is and its key; nobody's (0) while the customer has no plan."""
+        own = self.plans.get(item.row.customer_code)
+        return (own[0].customer_id if own else 0, item.key)
 
     def _known(self, batch: Sequence[_Read]) -> Mapping[tuple[int, str], str]:
         """Rows of the batch recorded by an earlier reading."""
         return metering.known_keys(
-            (self.running[i.row.customer_code].customer_id, i.key)
-            for i in batch
-            if i.row.customer_code in self.running
+            self._identity(item) for item in batch if item.row.customer_code in self.plans
         )
 
     def _meet(self, batch: Sequence[_Read]) -> None:
-        """Find the customers of a batch; enter those the rules let in, from their first use."""
-        wanted = {i.row.customer_code for i in batch} - self.running.keys()
-        for subscription in Subscription.objects.filter(
-            customer__legal_entity=self.entity, customer__code__in=wanted, ended_on=None
-        ).select_related("customer"):
-            self.running[subscription.customer.code] = subscription
+        """Find the subscriptions of a batch's customers; enter those the rules let in.
+
+        Whoever drafts invoices takes the same rows FOR UPDATE: a use is booked before the draft
+        reads it, or finds its period closed.
+        """
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT subscription.id FROM billing_subscription subscription
+                JOIN billing_customer customer ON customer.id = subscription.customer_id
+                WHERE customer.legal_entity_id = %s AND customer.code = ANY(%s)
+                ORDER BY subscription.id FOR SHARE OF subscription
+                """,
+                [self.entity.pk, list({item.row.customer_code for item in batch})],
+            )
+            ids = [pk for (pk,) in cursor.fetchall()]
+        self.plans, self.declined = {}, {}
+        for subscription in Subscription.objects.filter(pk__in=ids).select_related("customer"):
+            self.plans.setdefault(subscription.customer.code, []).append(subscription)
         if self.rules.onboard is None:
             return
         for item in batch:
             code = item.row.customer_code
-            if code in self.running or item.row.occurred_at > self.as_of:
+            if code in self.plans or code in self.declined or item.row.occurred_at > self.as_of:
                 continue
-            new = self.rules.onboard(code)
-            customer, _ = Customer.objects.get_or_create(
-                legal_entity=self.entity,
-                code=code,
-                defaults={**new.particulars, "created_at": item.row.occurred_at},
-            )
-            self.running[code] = subscriptions.start(
-                customer_id=customer.pk,
-                plan_version_id=new.plan_version_id,
-                started_on=item.row.occurred_at.astimezone(ZoneInfo(customer.time_zone)).date(),
-                actor_id=None,
-            )
+            try:
+                with transaction.atomic():  # a refusal must not undo the rest of the batch
+                    self.plans[code] = [self._enter(self.rules.onboard(code), item)]
+            except BillingError as refusal:
+                self.declined[code] = f"{code} cannot be put on its plan: {refusal}"
 
-    def _billed_until(self, batch: Sequence[_Read]) -> dict[int, date]:
-        """First day not yet billed for use, by subscription."""
-        ids = [
-            self.running[i.row.customer_code].pk
-            for i in batch
-            if i.row.customer_code in self.running
-        ]
-        until: dict[int, date] = {}
-        for pk, period in BilledPeriod.objects.filter(
-            subscription_id__in=ids, voided=False, price__role="overage"
-        ).values_list("subscription_id", "period"):
-            until[pk] = max(period.upper, until.get(pk, date.min))
-        return until
+    def _enter(self, new: NewCustomer, item: _Read) -> Subscription:
+        """Put a customer without any subscription on its plan, from its first use."""
+        customer, _ = Customer.objects.get_or_create(
+            legal_entity=self.entity,
+            code=item.row.customer_code,
+            defaults={**new.particulars, "created_at": item.row.occurred_at},
+        )
+        return subscriptions.start(
+            customer_id=customer.pk,
+            plan_version_id=new.plan_version_id,
+            started_on=_day(item.row.occurred_at, customer),
+            actor_id=None,
+        )
+
+    def _billed(self, batch: Sequence[_Read]) -> "_Billed":
+        """Spans of days whose use is on an invoice, and its state, by subscription."""
+        days = [item.row.occurred_at.date() for item in batch]
+        found: _Billed = defaultdict(list)
+        for pk, period, state in BilledPeriod.objects.filter(
+            subscription_id__in=[s.pk for many in self.plans.values() for s in many],
+            voided=False,
+            price__role=Price.Role.OVERAGE,
+            # A customer's day is the day before, the same or the day after in UTC.
+            period__overlap=(min(days) - timedelta(days=1), max(days) + timedelta(days=2)),
+        ).values_list("subscription_id", "period", "invoice__state"):
+            found[pk].append((period, state))
+        return found
 
     def _use(self, item: _Read, subscription: Subscription) -> metering.Use:
         return metering.Use(
@@ -392,16 +424,20 @@ class _Importer:
             self.report.overage += outcome.overage
 
     def _record_prepaid(
-        self,
-        items: Sequence[tuple[_Read, Subscription]],
-        known: Mapping[tuple[int, str], str],
+        self, items: Sequence[tuple[_Read, Subscription]], rejects: "_Rejects"
     ) -> None:
-        """Record uses of customers who buy packs when short, in rounds up to each purchase."""
+        """Record uses of customers who buy packs when short, in rounds up to each purchase.
+
+        Whom no pack can be sold to keeps the uses its credits pay; the others are refused rows.
+        """
         queues: dict[int, list[tuple[_Read, Subscription]]] = defaultdict(list)
         for item, subscription in items:
             queues[subscription.customer_id].append((item, subscription))
         prices = metering.usage_prices({s.pk for _, s in items}, self.meter.pk)
         batch_starts = min((item.row.occurred_at for item, _ in items), default=self.as_of)
+        taken: set[tuple[int, str]] = set()  # a key named twice is paid once
+        tried: set[tuple[int, str]] = set()  # uses a pack was bought for, or could not be
+        unsold: dict[int, str] = {}  # why, by customer
         while queues:
             free = dict(
                 CreditBalance.objects.filter(customer_id__in=queues).values_list(
@@ -414,13 +450,19 @@ class _Importer:
                 left = free.get(customer_id, ZERO)
                 queue = queues.pop(customer_id)
                 for position, (item, subscription) in enumerate(queue):
-                    cost = self._cost(item, subscription, prices, known)
-                    if cost > left:
+                    identity = (customer_id, item.key)
+                    cost = ZERO if identity in taken else _cost(item, prices.get(subscription.pk))
+                    if cost > left and customer_id in unsold:
+                        refusal = RowRefusedError("customer", unsold[customer_id], AGAIN)
+                        rejects.add(self.report, item.line, item.values, refusal)
+                        continue
+                    if cost > left and identity not in tried:
                         gap = cost - left
                         purchases.append((item.row.occurred_at, subscription, gap, item.key))
                         queues[customer_id] = queue[position:]
                         break
-                    left -= cost
+                    left = max(left - cost, ZERO)
+                    taken.add(identity)
                     ready.append((item, subscription))
             self._record(ready)
             # Every buyer's balance is locked before the first sale locks the number series.
@@ -429,34 +471,25 @@ class _Importer:
             ):
                 ledger.expire(customer_id, at=batch_starts, request_id=f"import:{self.record.pk}")
             for at, subscription, gap, key in sorted(purchases, key=lambda p: (p[0], p[1].pk)):
-                self._buy(at, subscription, gap, key)
-
-    def _cost(
-        self,
-        item: _Read,
-        subscription: Subscription,
-        prices: Mapping[int, Any],
-        known: Mapping[tuple[int, str], str],
-    ) -> Decimal:
-        """Credits a use will take; zero when it takes none or is recorded already."""
-        price = prices.get(subscription.pk)
-        if (
-            price is None
-            or item.row.quantity is None
-            or item.row.stage == "failed"
-            or (subscription.customer_id, item.key) in known
-        ):
-            return ZERO
-        return metering.credits_for(price, item.row.quantity)
+                tried.add((subscription.customer_id, key))
+                try:
+                    with transaction.atomic():  # one customer's trouble must not stop the others
+                        self._buy(at, subscription, gap, key)
+                except BillingError as refusal:
+                    unsold[subscription.customer_id] = f"No pack could be sold: {refusal}"
 
     def _buy(self, at: datetime, subscription: Subscription, gap: Decimal, key: str) -> None:
         pack = self.rules.packs[subscription.plan_version_id]
         count = started(gap, pack.credits)
+        # Use read late is paid by a sale dated when the series allows one, never before.
+        day = at.astimezone(ZoneInfo(self.entity.time_zone)).date()
+        last = invoicing.last_issue(self.entity.pk, Invoice.Kind.INVOICE.value)
         topups.buy_packs(
             customer_id=subscription.customer_id,
             pack_id=pack.pk,
             count=count,
             at=at,
+            sold_on=max(day, last or day),
             method="card",
             reference=f"automatic top-up {at:%Y-%m-%d %H:%M}",
             key=f"top-up:{key}",
@@ -464,6 +497,32 @@ class _Importer:
             request_id=f"import:{self.record.pk}",
         )
         self.report.packs += count
+
+
+_Billed = dict[int, list[tuple[Any, str]]]  # ranges of days, and the state of their invoice
+
+
+def _day(at: datetime, customer: Customer) -> date:
+    return at.astimezone(ZoneInfo(customer.time_zone)).date()
+
+
+def _closed(state: str) -> RowRefusedError:
+    if state in (Invoice.State.ISSUED, Invoice.State.VOID):
+        return RowRefusedError(
+            "time", "Its period is invoiced already.", "Bill it by hand with a line of its own."
+        )
+    return RowRefusedError(
+        "time",
+        "Its period is on a draft invoice.",
+        "A draft invoice holds this period: discard or issue it, then read the file again.",
+    )
+
+
+def _cost(item: _Read, price: Price | None) -> Decimal:
+    """Credits a use will take; zero when it takes none."""
+    if price is None or item.row.quantity is None or item.row.stage == "failed":
+        return ZERO
+    return metering.credits_for(price, item.row.quantity)
 
 
 class _Rejects:

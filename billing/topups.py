@@ -1,7 +1,7 @@
 """Credit packs: money first, then one transaction with invoice, payment and grant."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -39,10 +39,12 @@ def buy_packs(
     actor: str,
     actor_id: int | None = None,
     request_id: str = "",
+    sold_on: date | None = None,
 ) -> Sale:
     """Sell `count` packs against money that has arrived, as books.md "pay first" says.
 
-    The invoice is dated the day the money came, in the seller's zone; the grant's cost is the
+    The invoice is dated the day the money came, in the seller's zone, or `sold_on` where the
+    series has moved on since; the credits count from `at` all the same. The grant's cost is the
     invoice line's net. The same `key` sells once, whenever it is repeated.
     Raises MissingData when the pack is not on sale in the customer's currency or the customer's
     particulars do not allow an invoice, IdempotencyConflict when the key sold something else.
@@ -56,7 +58,8 @@ def buy_packs(
     pack = CreditPack.objects.get(pk=pack_id)
     if pack.currency != customer.currency or not pack.is_active or count < 1:
         raise MissingData(f"{pack.name} is not on sale in {customer.currency}.")
-    sold_on = at.astimezone(ZoneInfo(customer.legal_entity.time_zone)).date()
+    zone = ZoneInfo(customer.legal_entity.time_zone)
+    sold_on = sold_on or at.astimezone(zone).date()
     invoice_id = invoicing.draft_sale(
         customer_id=customer_id,
         lines=[_line(pack, count, sold_on, customer.currency)],
@@ -66,7 +69,7 @@ def buy_packs(
     invoicing.approve_many([invoice_id], approved_by_id=None)
     invoicing.issue_many(
         [invoice_id],
-        at=at,
+        at=max(at, datetime.combine(sold_on, time(), zone)),
         issue_on=sold_on,
         actor_id=actor_id,
         document_priority=200,

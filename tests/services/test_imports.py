@@ -1,16 +1,19 @@
 """A usage file is read once, however often and however broken; every row is accounted for."""
 
 import csv
+import threading
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
+from django.db import connection, transaction
 
-from billing import imports, invoicing
+from billing import imports, invoicing, topups
 from billing.errors import MissingData
 from billing.models import (
     Charge,
     CreditBalance,
+    CreditGrant,
     Customer,
     Hold,
     Invoice,
@@ -73,6 +76,12 @@ def write(path, *rows, head=HEAD, encoding="utf-8"):
 def read(entity, path, rules=None, **fields):
     values = {"mapping": "plain", "as_of": AS_OF, "actor": "test"}
     return imports.import_usage(path, legal_entity_id=entity.pk, rules=rules, **values | fields)
+
+
+def reasons(path):
+    """The refused rows' keys, each with its reason and its remedy."""
+    with path.open(newline="") as source:
+        return {line["key"]: (line["reason"], line["remedy"]) for line in csv.DictReader(source)}
 
 
 def row(who, day, quantity="10", key=None, time="10:00:00"):
@@ -302,7 +311,62 @@ def test_no_file_and_no_mapping_are_told(entity, tmp_path):
         read(entity, write(tmp_path / "u.csv"), mapping="x")
 
 
+# --- whose plan ------------------------------------------------------------------------------
+
+
+def test_a_plan_that_will_end_still_takes_use_and_no_second_one_starts(entity, onboard, tmp_path):
+    who = make.customer(entity, code="A")
+    make.subscribe(who, make.version(), date(2026, 11, 1), ended_on=date(2027, 3, 1))
+    report = read(entity, write(tmp_path / "u.csv", row("A", 5)), onboard(entity))
+    assert (report.rejected, events(entity).count()) == (0, 1)
+    assert who.subscriptions.count() == 1
+
+
+def test_use_belongs_to_the_plan_of_its_day_in_the_customers_zone(entity, onboard, tmp_path):
+    who = make.customer(entity, code="A", time_zone="America/New_York")
+    old = make.subscribe(who, make.version(), date(2026, 11, 1), ended_on=date(2026, 11, 10))
+    new = make.subscribe(who, make.version(), date(2026, 11, 10), ended_on=date(2026, 11, 20))
+    bad = tmp_path / "bad.csv"
+    path = write(
+        tmp_path / "u.csv",
+        row("A", 10, key="old", time="04:30:00"),  # half past eleven in the evening of the 9th
+        row("A", 10, key="new", time="05:30:00"),
+        row("A", 20, key="none", time="05:30:00"),
+    )
+    read(entity, path, onboard(entity), rejected_path=bad)
+    assert dict(events(entity).values_list("key", "subscription_id")) == {
+        "old": old.pk,
+        "new": new.pk,
+    }
+    assert reasons(bad)["none"][0] == "A had no plan on 2026-11-20."
+    assert who.subscriptions.count() == 2
+
+
+def test_use_of_a_customer_with_two_plans_is_refused(entity, tmp_path):
+    who, bad = make.customer(entity, code="A"), tmp_path / "bad.csv"
+    for _ in range(2):
+        make.subscribe(who, make.version(), date(2026, 11, 1))
+    path = write(tmp_path / "u.csv", row("A", 5, key="k"))
+    assert read(entity, path, rejected_path=bad).rejected == 1
+    assert "2 plans on 2026-11-05" in reasons(bad)["k"][0]
+
+
+def test_a_customer_who_cannot_be_entered_stops_nobody(entity, onboard, tmp_path):
+    bad, draft = tmp_path / "bad.csv", make.version(publish=False)
+    make.subscribe(make.customer(entity, code="KNOWN"), make.version(), date(2026, 11, 1))
+    path = write(tmp_path / "u.csv", row("NEW", 5, key="k"), row("NEW", 5), row("KNOWN", 5))
+    report = read(entity, path, onboard(entity, draft), rejected_path=bad)
+    assert (report.rejected, events(entity).count()) == (2, 1)
+    assert "publish it first" in reasons(bad)["k"][0]
+    assert not Customer.objects.filter(legal_entity=entity, code="NEW").exists()
+
+
 # --- late rows -------------------------------------------------------------------------------
+
+
+def priced_plan():
+    """A plan whose use the files tell of is billed beyond the credits, of which it has none."""
+    return make.version(make.overage(), make.usage_price(meter=_meter()))
 
 
 def bill(entity, who, through):
@@ -319,13 +383,57 @@ def bill(entity, who, through):
 def test_use_of_a_period_on_an_invoice_is_refused_and_known_rows_stay_known(
     entity, onboard, tmp_path
 ):
-    first = row("A", 5, "500")
+    first, bad = row("A", 5, "500"), tmp_path / "bad.csv"
     read(entity, write(tmp_path / "1.csv", first), onboard(entity))
     who = Customer.objects.get(legal_entity=entity)
-    assert bill(entity, who, date(2026, 12, 1)).state == "drafted"
-    path = write(tmp_path / "2.csv", first, row("A", 30), "A,2026-12-01T00:00:00,1,next")
-    report = read(entity, path, onboard(entity))
+    draft = bill(entity, who, date(2026, 12, 1))
+    path = write(tmp_path / "2.csv", first, row("A", 30, key="k"), "A,2026-12-01T00:00:00,1,next")
+    report = read(entity, path, onboard(entity), rejected_path=bad)
     assert (report.known, report.rejected, report.outcomes["charged"]) == (1, 1, 1)
+    assert reasons(bad)["k"][1] == (
+        "A draft invoice holds this period: discard or issue it, then read the file again."
+    )
+    invoicing.approve_many([draft.invoice_id], approved_by_id=None)
+    invoicing.issue_many([draft.invoice_id], at=AS_OF, actor_id=None)
+    read(entity, path, onboard(entity), rejected_path=bad)
+    assert reasons(bad)["k"][0] == "Its period is invoiced already."
+
+
+def test_use_before_a_billed_period_is_no_part_of_it(entity, onboard, tmp_path):
+    """November was not billed, December was: use of November is booked, of December refused."""
+    who = make.customer(entity, code="A")
+    make.subscribe(who, priced_plan(), date(2026, 11, 1))
+    read(entity, write(tmp_path / "1.csv", "A,2026-12-05T10:00:00,1000,first"))
+    assert bill(entity, who, date(2027, 1, 1)).state == "drafted"
+    path = write(tmp_path / "2.csv", row("A", 20, key="nov"), "A,2026-12-20T10:00:00,1,dec")
+    read(entity, path, rejected_path=tmp_path / "bad.csv")
+    assert set(events(entity).values_list("key", flat=True)) == {"first", "nov"}
+    assert set(reasons(tmp_path / "bad.csv")) == {"dec"}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.xdist_group("services")
+def test_use_read_while_a_draft_is_made_waits_and_finds_its_period_closed(entity, tmp_path):
+    who = make.customer(entity, code="A")
+    subscription = make.subscribe(who, priced_plan(), date(2026, 11, 1))
+    read(entity, write(tmp_path / "1.csv", row("A", 5, "500")))
+    path, reports = write(tmp_path / "2.csv", row("A", 6)), []
+
+    def late():
+        try:
+            reports.append(read(entity, path))
+        finally:
+            connection.close()
+
+    reader = threading.Thread(target=late)
+    with transaction.atomic():
+        Subscription.objects.select_for_update(no_key=True).get(pk=subscription.pk)
+        reader.start()
+        reader.join(0.5)
+        assert reader.is_alive()
+        assert bill(entity, who, date(2026, 12, 1)).state == "drafted"
+    reader.join(30)
+    assert [(report.rejected, dict(report.outcomes)) for report in reports] == [(1, {})]
 
 
 def test_the_day_that_decides_is_the_customers(entity, onboard, tmp_path):
@@ -385,3 +493,67 @@ def test_many_short_customers_in_one_batch(entity, onboard, tmp_path):
     assert spent + left == 10 * report.packs
     assert 0 <= left < 300
     make.assert_numbers_are_gapless(entity)
+
+
+@pytest.fixture
+def prepaid(entity):
+    """Two customers on a plan that buys packs of 250, and what reads their use."""
+    plan = make.version(make.usage_price(meter=_meter()))
+    for code in ("A", "B"):
+        make.subscribe(make.customer(entity, code=code), plan, date(2026, 11, 1))
+    return imports.Rules(packs={plan.pk: make.pack("250", "10.00")})
+
+
+def test_a_pack_for_use_read_late_is_dated_when_the_series_allows(entity, prepaid, tmp_path):
+    path = write(
+        tmp_path / "u.csv",
+        row("A", 20, "100", key="a"),
+        row("B", 19, "100", key="b"),
+        row("A", 21, "10", key="c"),
+    )
+    report = read(entity, path, prepaid)
+    assert (report.rejected, dict(report.outcomes)) == (0, {"charged": 3})
+    late = Invoice.objects.get(legal_entity=entity, customer__code="B")
+    assert late.issued_on == date(2026, 11, 20)
+    grant = CreditGrant.objects.get(customer=late.customer_id)
+    assert grant.effective_at == datetime(2026, 11, 19, 10, tzinfo=UTC)
+    make.assert_numbers_are_gapless(entity)
+    make.assert_books_balance(entity)
+
+
+def test_whom_no_pack_can_be_sold_to_stops_nobody(entity, prepaid, tmp_path):
+    bad = tmp_path / "bad.csv"
+    who = Customer.objects.get(legal_entity=entity, code="A")
+    topups.buy_packs(
+        customer_id=who.pk,
+        pack_id=next(iter(prepaid.packs.values())).pk,
+        count=1,
+        at=datetime(2026, 11, 1, 9, tzinfo=UTC),
+        method="card",
+        reference="first",
+        key="first",
+        actor="test",
+    )
+    Customer.objects.filter(pk=who.pk).update(street="")
+    path = write(
+        tmp_path / "u.csv",
+        row("A", 5, "200", key="covered"),
+        row("A", 5, "100", key="short", time="11:00:00"),
+        row("B", 5, "100", key="other", time="11:30:00"),
+        row("A", 5, "50", key="fits", time="12:00:00"),
+        row("A", 5, "1", key="empty", time="13:00:00"),
+    )
+    report = read(entity, path, prepaid, rejected_path=bad)
+    assert (report.rows, report.rejected, dict(report.outcomes)) == (5, 2, {"charged": 3})
+    assert set(reasons(bad)) == {"short", "empty"}
+    assert "the customer's street" in reasons(bad)["short"][0]
+    make.assert_numbers_are_gapless(entity)
+    Customer.objects.filter(pk=who.pk).update(street="7 Mill Lane")
+    again = read(entity, path, prepaid)
+    assert (again.known, again.packs, dict(again.outcomes)) == (3, 1, {"charged": 2})
+
+
+def test_a_key_named_twice_buys_once(entity, prepaid, tmp_path):
+    path = write(tmp_path / "u.csv", row("A", 5, "250", key="k"), row("A", 5, "250", key="k"))
+    report = read(entity, path, prepaid)
+    assert (report.packs, report.known, dict(report.outcomes)) == (1, 1, {"charged": 1})
