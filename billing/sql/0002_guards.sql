@@ -94,9 +94,23 @@ BEGIN
     RAISE EXCEPTION 'invoice % was made by a person and is approved by another', OLD.id
       USING ERRCODE = 'check_violation';
   END IF;
-  IF (NEW.id, NEW.customer_id, NEW.legal_entity_id, NEW.currency, NEW.kind)
-     IS DISTINCT FROM (OLD.id, OLD.customer_id, OLD.legal_entity_id, OLD.currency, OLD.kind) THEN
-    RAISE EXCEPTION 'an invoice keeps its customer, seller, currency and kind'
+  IF (NEW.id, NEW.public_id, NEW.customer_id, NEW.legal_entity_id, NEW.currency, NEW.kind,
+      NEW.corrects_id, NEW.run_id, NEW.key, NEW.created_by_id, NEW.created_at)
+     IS DISTINCT FROM
+     (OLD.id, OLD.public_id, OLD.customer_id, OLD.legal_entity_id, OLD.currency, OLD.kind,
+      OLD.corrects_id, OLD.run_id, OLD.key, OLD.created_by_id, OLD.created_at) THEN
+    RAISE EXCEPTION 'an invoice keeps its customer, seller, currency, kind, author and run'
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  -- What was approved is what is issued.
+  IF (NEW.state IN ('approved', 'issued') OR OLD.state = 'approved')
+     AND (NEW.supply_from, NEW.supply_to, NEW.net, NEW.tax, NEW.gross, NEW.rounding, NEW.payable,
+          NEW.notes) IS DISTINCT FROM
+         (OLD.supply_from, OLD.supply_to, OLD.net, OLD.tax, OLD.gross, OLD.rounding, OLD.payable,
+          OLD.notes)
+     OR OLD.state = 'approved' AND NEW.state <> 'draft'
+     AND NEW.approved_by_id IS DISTINCT FROM OLD.approved_by_id THEN
+    RAISE EXCEPTION 'invoice % is approved as it is; take it back to draft first', OLD.id
       USING ERRCODE = 'restrict_violation';
   END IF;
   RETURN NEW;
@@ -431,6 +445,97 @@ END $$;
 CREATE TRIGGER decision_guard BEFORE INSERT ON billing_approvaldecision
   FOR EACH ROW EXECUTE FUNCTION billing_decision_guard();
 ALTER TABLE billing_approvaldecision ENABLE ALWAYS TRIGGER decision_guard;
+
+-- Runs: one step after the other, by an author who stays the same, approved by somebody else.
+CREATE FUNCTION billing_run_remembers() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+  IF NEW.state = 'stopped' AND OLD.state <> 'stopped' THEN
+    NEW.resume_state := OLD.state;
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER run_remembers BEFORE UPDATE ON billing_invoicerun
+  FOR EACH ROW EXECUTE FUNCTION billing_run_remembers();
+ALTER TABLE billing_invoicerun ENABLE ALWAYS TRIGGER run_remembers;
+
+-- After the row's own checks, which speak first.
+CREATE FUNCTION billing_run_guard() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+  IF TG_OP = 'DELETE' THEN
+    IF OLD.state <> 'planned' AND NOT public.billing_removing_demo() THEN
+      RAISE EXCEPTION 'run % has begun and is kept', OLD.id USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NULL;
+  END IF;
+  IF TG_OP = 'INSERT' THEN
+    IF NEW.state <> 'planned' OR NEW.approved_by_id IS NOT NULL OR NEW.resume_state <> '' THEN
+      RAISE EXCEPTION 'a run starts as planned' USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NULL;
+  END IF;
+  IF (NEW.id, NEW.legal_entity_id, NEW.plan_id, NEW.period, NEW.scope_key, NEW.created_at)
+     IS DISTINCT FROM
+     (OLD.id, OLD.legal_entity_id, OLD.plan_id, OLD.period, OLD.scope_key, OLD.created_at)
+     OR OLD.author_id IS NOT NULL AND NEW.author_id IS DISTINCT FROM OLD.author_id THEN
+    RAISE EXCEPTION 'a run keeps its seller, period, plan and author'
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  -- Also back to work from a later step, when customers that were set aside are retried.
+  IF NEW.state <> OLD.state AND (OLD.state, NEW.state) NOT IN (
+       ('planned', 'drafting'), ('planned', 'stopped'),
+       ('drafting', 'in_review'), ('drafting', 'done'), ('drafting', 'stopped'),
+       ('in_review', 'drafting'), ('in_review', 'approved'), ('in_review', 'stopped'),
+       ('approved', 'in_review'), ('approved', 'issuing'), ('approved', 'stopped'),
+       ('approved', 'drafting'),
+       ('issuing', 'delivering'), ('issuing', 'stopped'), ('issuing', 'drafting'),
+       ('delivering', 'done'), ('delivering', 'stopped'),
+       ('delivering', 'drafting'), ('delivering', 'issuing'),
+       ('done', 'drafting'), ('done', 'issuing'))
+     AND NOT (OLD.state = 'stopped' AND NEW.state = OLD.resume_state) THEN
+    RAISE EXCEPTION 'run % is % and cannot become %', OLD.id, OLD.state, NEW.state
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  IF NEW.resume_state <> OLD.resume_state
+     AND NOT (NEW.state = 'stopped' AND OLD.state <> 'stopped')
+     AND NOT (NEW.state <> 'stopped' AND NEW.resume_state = '') THEN
+    RAISE EXCEPTION 'run % goes on where it was stopped', OLD.id
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  IF OLD.state = 'in_review' AND NEW.state = 'approved' THEN
+    -- The last request counts: each review after a retry asks anew.
+    IF NEW.author_id IS NULL OR NOT EXISTS (
+      SELECT 1 FROM public.billing_approvaldecision d
+      WHERE d.is_approved AND d.decided_by_id = NEW.approved_by_id AND d.approval_id = (
+        SELECT max(a.id) FROM public.billing_approval a
+        WHERE a.subject LIKE 'run:' || NEW.id || ':%' AND a.legal_entity_id = NEW.legal_entity_id))
+    THEN
+      RAISE EXCEPTION 'nobody has approved run %', OLD.id USING ERRCODE = 'check_violation';
+    END IF;
+  ELSIF NEW.approved_by_id IS DISTINCT FROM OLD.approved_by_id THEN
+    RAISE EXCEPTION 'run % keeps who approved it', OLD.id USING ERRCODE = 'restrict_violation';
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER run_guard AFTER INSERT OR UPDATE OR DELETE ON billing_invoicerun
+  FOR EACH ROW EXECUTE FUNCTION billing_run_guard();
+ALTER TABLE billing_invoicerun ENABLE ALWAYS TRIGGER run_guard;
+
+-- The customers of a run are listed once; none is dropped on the way.
+CREATE FUNCTION billing_run_item_guard() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+  IF NOT public.billing_removing_demo() AND EXISTS (
+    SELECT 1 FROM public.billing_invoicerun WHERE id = OLD.run_id AND state <> 'planned') THEN
+    RAISE EXCEPTION 'run % has begun; its customers stay on it', OLD.run_id
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  RETURN OLD;
+END $$;
+CREATE TRIGGER run_item_guard BEFORE DELETE ON billing_runitem
+  FOR EACH ROW EXECUTE FUNCTION billing_run_item_guard();
+ALTER TABLE billing_runitem ENABLE ALWAYS TRIGGER run_item_guard;
 
 -- One customer per family of rows (L22): a child names its parent's customer. Where such a key
 -- covers a plain one, the model says db_constraint=False: each key costs every row a look-up.
