@@ -46,6 +46,7 @@ DROP FUNCTION billing_series_guard() CASCADE;
 DROP FUNCTION billing_document_guard() CASCADE;
 DROP FUNCTION billing_invoice_part_guard() CASCADE;
 DROP FUNCTION billing_issued_adds_up() CASCADE;
+DROP FUNCTION billing_currency_places(text);
 DROP FUNCTION billing_invoice_guard() CASCADE;
 DROP FUNCTION billing_no_truncate() CASCADE;
 DROP FUNCTION billing_append_only() CASCADE;

@@ -119,7 +119,20 @@ CREATE TRIGGER invoice_guard BEFORE INSERT OR UPDATE OR DELETE ON billing_invoic
   FOR EACH ROW EXECUTE FUNCTION billing_invoice_guard();
 ALTER TABLE billing_invoice ENABLE ALWAYS TRIGGER invoice_guard;
 
+-- Decimals of a currency by ISO 4217, as billing.rules.money has them; a test compares the two.
+CREATE FUNCTION billing_currency_places(currency text) RETURNS integer LANGUAGE sql IMMUTABLE AS $$
+  SELECT CASE
+    WHEN currency IN ('BIF', 'CLP', 'DJF', 'GNF', 'ISK', 'JPY', 'KMF', 'KRW', 'PYG', 'RWF', 'UGX',
+                      'UYI', 'VND', 'VUV', 'XAF', 'XOF', 'XPF') THEN 0
+    WHEN currency IN ('BHD', 'IQD', 'JOD', 'KWD', 'LYD', 'OMR', 'TND') THEN 3
+    WHEN currency IN ('CLF', 'UYW') THEN 4
+    ELSE 2
+  END
+$$;
+
 -- What is issued adds up: lines, VAT groups and totals, for all invoices of a statement at once.
+-- The document it froze says the same, its number comes from the series in the order of the days,
+-- and what it bills is marked as billed.
 CREATE FUNCTION billing_issued_adds_up() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -145,6 +158,40 @@ BEGIN
   IF FOUND THEN
     RAISE EXCEPTION 'invoice % does not add up: lines %, taxable %, net %, tax % against %',
       crooked.id, crooked.lines, crooked.taxable, crooked.net, crooked.taxes, crooked.tax
+      USING ERRCODE = 'check_violation';
+  END IF;
+  -- Times 0.01, because a division would round. A credit note that takes the rest of a group takes
+  -- the rest of its VAT, which may be a coin off.
+  WITH lines AS (
+    SELECT invoice_id AS id, tax_category AS category, tax_rate AS rate, sum(net) AS net
+    FROM public.billing_invoiceline WHERE invoice_id = ANY (touched) GROUP BY 1, 2, 3
+  ), groups AS (
+    SELECT invoice_id AS id, category, rate, taxable, tax
+    FROM public.billing_invoicetax WHERE invoice_id = ANY (touched)
+  )
+  SELECT id, category, rate, l.net AS lines, g.taxable, g.tax INTO crooked
+  FROM lines l FULL JOIN groups g USING (id, category, rate)
+  JOIN (SELECT f.id, f.kind, public.billing_currency_places(f.currency) AS places FROM fresh f
+        WHERE f.id = ANY (touched)) i USING (id)
+  WHERE l.net IS DISTINCT FROM g.taxable
+     OR abs(g.tax - round(g.taxable * g.rate * 0.01, places))
+        > CASE WHEN i.kind = 'credit_note' THEN power(10::numeric, -places) ELSE 0 END LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'invoice % does not add up: lines of % % %% are %, taxable %, tax %',
+      crooked.id, crooked.category, crooked.rate, crooked.lines, crooked.taxable, crooked.tax
+      USING ERRCODE = 'check_violation';
+  END IF;
+  SELECT i.id INTO crooked FROM fresh i
+  WHERE i.id = ANY (touched)
+    AND ((i.snapshot ->> 'number', i.snapshot ->> 'kind', i.snapshot ->> 'currency',
+          i.snapshot ->> 'issued_on')
+         IS DISTINCT FROM (i.number, i.kind, i.currency, i.issued_on::text)
+      OR ((i.snapshot ->> 'net')::numeric, (i.snapshot ->> 'tax')::numeric,
+          (i.snapshot ->> 'gross')::numeric,
+          (i.snapshot ->> 'paid')::numeric + (i.snapshot ->> 'payable')::numeric)
+         IS DISTINCT FROM (i.net, i.tax, i.gross, i.payable)) LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'invoice %: its document says something else than its columns', crooked.id
       USING ERRCODE = 'check_violation';
   END IF;
   RETURN NULL;
@@ -182,6 +229,24 @@ BEGIN
   IF frozen IS NOT NULL THEN
     RAISE EXCEPTION 'invoice % is issued; its lines and tax cannot be changed', frozen
       USING ERRCODE = 'restrict_violation';
+  END IF;
+  -- Once approved, only the day of the tax point moves, to the day of issue.
+  SELECT array_agg(id) INTO touched FROM public.billing_invoice
+   WHERE id = ANY (touched) AND state = 'approved';
+  IF touched IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_OP = 'UPDATE' THEN
+    SELECT b.invoice_id INTO frozen FROM gone b JOIN added a USING (id)
+     WHERE b.invoice_id = ANY (touched)
+       AND to_jsonb(a) - 'tax_point_on' <> to_jsonb(b) - 'tax_point_on' LIMIT 1;
+  ELSE
+    frozen := touched[1];
+  END IF;
+  IF frozen IS NOT NULL THEN
+    RAISE EXCEPTION
+      'invoice % is approved; its lines and tax cannot be changed before it is a draft again',
+      frozen USING ERRCODE = 'restrict_violation';
   END IF;
   RETURN NULL;
 END $$;

@@ -4,9 +4,12 @@ import threading
 import time
 from datetime import date
 from decimal import Decimal
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from django.db import DatabaseError, connection, transaction
+from django.db.models import F
 
 from billing import invoicing
 from billing.models import (
@@ -19,6 +22,7 @@ from billing.models import (
     LegalEntity,
     NumberSeries,
 )
+from billing.rules import money
 from tests import factories as make
 from tests.factories import NOVEMBER, NOW
 
@@ -163,6 +167,80 @@ def test_what_does_not_add_up_is_not_issued(part):
     refused(lambda: Invoice.objects.filter(pk=invoice.pk).update(**issue), "does not add up")
 
 
+def test_what_is_approved_is_what_is_issued():
+    invoice = drafted()
+    invoicing.approve_many([invoice.pk], approved_by_id=None)
+    line, lines = invoice.lines.first(), InvoiceLine.objects.filter(invoice=invoice)
+    refused(lambda: lines.update(net=1), "cannot be changed before")
+    refused(lambda: lines.update(description="x"), "cannot be changed before")
+    refused(lines.delete, "cannot be changed before")
+    refused(lambda: InvoiceTax.objects.filter(invoice=invoice).update(tax=0), "before")
+    line.pk, line.position = None, 99
+    refused(line.save, "cannot be changed before")
+    row = Invoice.objects.filter(pk=invoice.pk)
+    refused(lambda: row.update(net=1, gross=F("tax") + 1, payable=F("tax") + 1), "approved as it")
+    refused(lambda: row.update(notes="x"), "approved as it is")
+    refused(lambda: row.update(approved_by=make.person()), "approved as it is")
+    lines.update(tax_point_on=date(2026, 11, 30))
+    row.update(state="draft")
+    lines.update(description="x")
+
+
+def forged(change):
+    """An invoice approved with its VAT groups changed while it was a draft."""
+    invoice = drafted()
+    with connection.cursor() as cursor:
+        cursor.execute(change, {"id": invoice.pk})
+    invoicing.approve_many([invoice.pk], approved_by_id=None)
+    return invoice
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        # Another rate on the line than in its group.
+        "UPDATE billing_invoiceline SET tax_rate = 9 WHERE invoice_id = %(id)s",
+        "UPDATE billing_invoicetax SET category = 'Z' WHERE invoice_id = %(id)s",
+        # No VAT at 23 %, with totals that agree.
+        (
+            "UPDATE billing_invoicetax SET tax = 0 WHERE invoice_id = %(id)s;"
+            " UPDATE billing_invoice SET tax = 0, gross = net, payable = net WHERE id = %(id)s"
+        ),
+        # A coin more.
+        (
+            "UPDATE billing_invoicetax SET tax = tax + 0.01 WHERE invoice_id = %(id)s;"
+            " UPDATE billing_invoice SET tax = tax + 0.01, gross = gross + 0.01,"
+            " payable = payable + 0.01 WHERE id = %(id)s"
+        ),
+    ],
+)
+def test_vat_is_that_of_the_lines(change):
+    invoice = forged(change)
+    refused(lambda: invoicing.issue_many([invoice.pk], at=NOW), "does not add up")
+
+
+@pytest.mark.parametrize("field", ["number", "net", "tax", "gross", "payable", "issued_on"])
+def test_the_document_says_what_the_columns_say(field, monkeypatch):
+    invoice = drafted()
+    invoicing.approve_many([invoice.pk], approved_by_id=None)
+    dumps = invoicing.json.dumps
+
+    def lying(rows):
+        if isinstance(rows, list):
+            rows[0]["snapshot"][field] = "1"
+        return dumps(rows)
+
+    monkeypatch.setattr(invoicing, "json", SimpleNamespace(dumps=lying))
+    refused(lambda: invoicing.issue_many([invoice.pk], at=NOW), "says something else")
+
+
+def test_currencies_have_the_decimals_of_the_rules():
+    codes = [*money._EXPONENTS, "EUR", "USD", "CHF"]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT c, billing_currency_places(c) FROM unnest(%s::text[]) c", [codes])
+        assert dict(cursor.fetchall()) == {code: money.exponent(code) for code in codes}
+
+
 def test_a_draft_may_still_be_corrected_and_discarded():
     invoice = drafted()
     InvoiceLine.objects.filter(invoice=invoice).update(description="corrected")
@@ -260,19 +338,22 @@ def test_saying_that_demonstration_is_removed_opens_nothing():
     "shadow",
     [
         "CREATE TEMP TABLE billing_invoice (id bigint, state text) ON COMMIT DROP",
-        "SET LOCAL keter.removing_demo = 'on'; CREATE TEMP TABLE pg_class ON COMMIT DROP AS"
-        " SELECT 'public.billing_legalentity'::regclass::oid AS oid, r.oid AS relowner"
-        " FROM pg_roles r WHERE rolname = current_user",
+        (
+            "SET LOCAL keter.removing_demo = 'on'; CREATE TEMP TABLE pg_class ON COMMIT DROP AS"
+            " SELECT 'public.billing_legalentity'::regclass::oid AS oid, r.oid AS relowner"
+            " FROM pg_roles r WHERE rolname = current_user"
+        ),
     ],
 )
 def test_a_temporary_table_blinds_no_guard(shadow):
     invoice = issued()
     with connection.cursor() as cursor:
         cursor.execute(shadow)
-        for change in ("DELETE FROM", "UPDATE"):
-            change += " public.billing_invoiceline" + (" SET net = 1" if change == "UPDATE" else "")
-            change += f" WHERE invoice_id = {invoice.pk}"
-            refused(lambda change=change: cursor.execute(change), "cannot be changed")
+        for change in (
+            "DELETE FROM public.billing_invoiceline WHERE invoice_id = %s",
+            "UPDATE public.billing_invoiceline SET net = 1 WHERE invoice_id = %s",
+        ):
+            refused(partial(cursor.execute, change, [invoice.pk]), "cannot be changed")
 
 
 def test_removing_the_demonstration_leaves_everybody_else():
