@@ -5,8 +5,6 @@ on the way, uses and charges stand together or not at all. Reading the same file
 nothing, because each row carries its key. Rows that cannot be read go to a CSV with their reason.
 """
 
-import csv
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from django.db import connection, transaction
@@ -37,12 +35,11 @@ from billing.models import (
 )
 from billing.rules.money import ZERO
 from billing.rules.pricing import started
-from billing.rules.usage_rows import MAPPINGS, FileMapping, Row, RowRefusedError, fingerprint
+from billing.rules.usage_rows import MAPPINGS, Row, RowRefusedError
+from billing.usage_files import Read, Rejects, read_rows, sha256
 
-_FORMULA_STARTS: Final = frozenset("=+-@\t\r\n\0＝＋－＠")
 BATCH: Final = 2000
 HOLD_DAYS: Final = 30
-FIELD_MAX: Final = 10_000  # characters of one field; longer ones are refused, not read
 AGAIN: Final = "Mend that, then read the file again."
 
 
@@ -81,16 +78,6 @@ class Report:
     packs: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A row that could be read, with its place in the file."""
-
-    line: int
-    row: Row
-    key: str
-    values: Mapping[str, str]
-
-
 def import_usage(
     path: Path,
     *,
@@ -121,16 +108,21 @@ def import_usage(
         code=terms.meter, defaults={"name": "Image generation", "unit": "units"}
     )
     record = UsageImport.objects.create(
-        legal_entity=entity, file_name=path.name, sha256=_sha256(path), mapping=mapping
+        legal_entity=entity, file_name=path.name, sha256=sha256(path), mapping=mapping
     )
     report = Report(record.pk)
     reader = _Importer(entity, meter, record, rules or Rules(), report, as_of, actor)
     with ExitStack() as stack:
         source = stack.enter_context(path.open(encoding="utf-8-sig", newline=""))
-        rejects = _Rejects(stack, rejected_path)
-        batch: list[_Read] = []
+        rejects = Rejects(stack, rejected_path)
+        batch: list[Read] = []
+
+        def seen(rows: int) -> None:
+            report.rows += rows
+            progress(rows)
+
         try:
-            for item in _rows(source, terms, rejects, report, progress):
+            for item in read_rows(source, terms, rejects, seen):
                 if not _wanted(item.row, since, until, customers):
                     report.outside += 1
                     continue
@@ -161,66 +153,6 @@ def _wanted(
         and (until is None or row.occurred_at < until)
         and (customers is None or row.customer_code in customers)
     )
-
-
-def _rows(
-    source: TextIO,
-    terms: FileMapping,
-    rejects: "_Rejects",
-    report: Report,
-    progress: Callable[[int], None],
-) -> Iterator[_Read]:
-    """Read row by row. A key is the row's own, or its sha256 with its ordinal among equals."""
-    csv.field_size_limit(FIELD_MAX)
-    table = csv.DictReader(source, strict=True)
-    try:
-        found = table.fieldnames or ()
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise MissingData(f"It cannot be read ({error}). Save it as UTF-8 CSV.") from error
-    missing = [name for name in terms.columns if name not in found]
-    if missing:
-        raise MissingData(f"The file has no column {', '.join(missing)}.")
-    equals: dict[str, int] = defaultdict(int)
-    rows = iter(table)
-    while True:
-        try:
-            values = next(rows)
-        except StopIteration:
-            return
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise MissingData(
-                f"Line {table.line_num + 1} cannot be read ({error}). "
-                "Save the file as UTF-8 CSV and read it again; rows read before it stand."
-            ) from error
-        report.rows += 1
-        progress(1)
-        if any("\0" in value for value in values.values() if isinstance(value, str)):
-            rejects.add(
-                report,
-                table.line_num,
-                values,
-                RowRefusedError("row", "It holds a character that is no text.", "Remove it."),
-            )
-            continue
-        if None in values or None in values.values():
-            rejects.add(
-                report,
-                table.line_num,
-                {k: v or "" for k, v in values.items() if k},
-                RowRefusedError("row", "It has another number of fields.", "Check the separators."),
-            )
-            continue
-        try:
-            row = terms.read(values)
-        except RowRefusedError as refusal:
-            rejects.add(report, table.line_num, values, refusal)
-            continue
-        key = row.key
-        if not key:
-            digest = fingerprint(values)
-            equals[digest] += 1
-            key = f"{digest}:{equals[digest]}"
-        yield _Read(table.line_num, row, key, values)
 
 
 LISTED_COLUMNS: Final = ("customer", "happened at", "quantity", "outcome", "reason", "key")
@@ -260,7 +192,7 @@ class _Importer:
         self.plans: dict[str, list[Subscription]] = {}
         self.declined: dict[str, str] = {}  # why one could not be entered
 
-    def book(self, batch: Sequence[_Read], rejects: "_Rejects") -> None:
+    def book(self, batch: Sequence[Read], rejects: Rejects) -> None:
         """Book one batch of one day, oldest first, in one transaction."""
         ordered = sorted(batch, key=lambda item: item.row.occurred_at)
         with transaction.atomic():
@@ -274,7 +206,7 @@ class _Importer:
                 try:
                     accepted.append((item, self._subscription(item, billed)))
                 except RowRefusedError as refusal:
-                    rejects.add(self.report, item.line, item.values, refusal)
+                    rejects.add(item.line, item.values, refusal)
             credits.ensure_allowances(
                 {subscription.pk for _, subscription in accepted},
                 at=max((item.row.occurred_at for item, _ in accepted), default=None),
@@ -286,7 +218,7 @@ class _Importer:
                 [x for x in accepted if x[1].plan_version_id in self.rules.packs], rejects
             )
 
-    def _subscription(self, item: _Read, billed: "_Billed") -> Subscription:
+    def _subscription(self, item: Read, billed: "_Billed") -> Subscription:
         """The subscription a use belongs to; raises RowRefusedError when it cannot be booked."""
         code, at = item.row.customer_code, item.row.occurred_at
         if at > self.as_of:
@@ -323,18 +255,18 @@ class _Importer:
                 raise _closed(state)
         return found[0]
 
-    def _identity(self, item: _Read) -> tuple[int, str]:
+    def _identity(self, item: Read) -> tuple[int, str]:
         """Whose use a row is and its key; nobody's (0) while the customer has no plan."""
         own = self.plans.get(item.row.customer_code)
         return (own[0].customer_id if own else 0, item.key)
 
-    def _known(self, batch: Sequence[_Read]) -> Mapping[tuple[int, str], str]:
+    def _known(self, batch: Sequence[Read]) -> Mapping[tuple[int, str], str]:
         """Rows of the batch recorded by an earlier reading."""
         return metering.known_keys(
             self._identity(item) for item in batch if item.row.customer_code in self.plans
         )
 
-    def _meet(self, batch: Sequence[_Read]) -> None:
+    def _meet(self, batch: Sequence[Read]) -> None:
         """Find the subscriptions of a batch's customers; enter those the rules let in.
 
         Whoever drafts invoices takes the same rows FOR UPDATE: a use is booked before the draft
@@ -366,7 +298,7 @@ class _Importer:
             except BillingError as refusal:
                 self.declined[code] = f"{code} cannot be put on its plan: {refusal}"
 
-    def _enter(self, new: NewCustomer, item: _Read) -> Subscription:
+    def _enter(self, new: NewCustomer, item: Read) -> Subscription:
         """Put a customer without any subscription on its plan, from its first use."""
         customer, _ = Customer.objects.get_or_create(
             legal_entity=self.entity,
@@ -380,7 +312,7 @@ class _Importer:
             actor_id=None,
         )
 
-    def _billed(self, batch: Sequence[_Read]) -> "_Billed":
+    def _billed(self, batch: Sequence[Read]) -> "_Billed":
         """Spans of days whose use is on an invoice, and its state, by subscription."""
         days = [item.row.occurred_at.date() for item in batch]
         found: _Billed = defaultdict(list)
@@ -394,7 +326,7 @@ class _Importer:
             found[pk].append((period, state))
         return found
 
-    def _use(self, item: _Read, subscription: Subscription) -> metering.Use:
+    def _use(self, item: Read, subscription: Subscription) -> metering.Use:
         return metering.Use(
             customer_id=subscription.customer_id,
             subscription_id=subscription.pk,
@@ -408,7 +340,7 @@ class _Importer:
             hold_until=self.hold_until,
         )
 
-    def _record(self, items: Sequence[tuple[_Read, Subscription]]) -> None:
+    def _record(self, items: Sequence[tuple[Read, Subscription]]) -> None:
         outcomes = metering.record_many(
             [self._use(item, subscription) for item, subscription in items],
             actor=self.actor,
@@ -423,14 +355,12 @@ class _Importer:
             self.report.credits += outcome.credits
             self.report.overage += outcome.overage
 
-    def _record_prepaid(
-        self, items: Sequence[tuple[_Read, Subscription]], rejects: "_Rejects"
-    ) -> None:
+    def _record_prepaid(self, items: Sequence[tuple[Read, Subscription]], rejects: Rejects) -> None:
         """Record uses of customers who buy packs when short, in rounds up to each purchase.
 
         Whom no pack can be sold to keeps the uses its credits pay; the others are refused rows.
         """
-        queues: dict[int, list[tuple[_Read, Subscription]]] = defaultdict(list)
+        queues: dict[int, list[tuple[Read, Subscription]]] = defaultdict(list)
         for item, subscription in items:
             queues[subscription.customer_id].append((item, subscription))
         prices = metering.usage_prices({s.pk for _, s in items}, self.meter.pk)
@@ -444,7 +374,7 @@ class _Importer:
                     "customer_id", "available"
                 )
             )
-            ready: list[tuple[_Read, Subscription]] = []
+            ready: list[tuple[Read, Subscription]] = []
             purchases: list[tuple[datetime, Subscription, Decimal, str]] = []
             for customer_id in list(queues):
                 left = free.get(customer_id, ZERO)
@@ -454,7 +384,7 @@ class _Importer:
                     cost = ZERO if identity in taken else _cost(item, prices.get(subscription.pk))
                     if cost > left and customer_id in unsold:
                         refusal = RowRefusedError("customer", unsold[customer_id], AGAIN)
-                        rejects.add(self.report, item.line, item.values, refusal)
+                        rejects.add(item.line, item.values, refusal)
                         continue
                     if cost > left and identity not in tried:
                         gap = cost - left
@@ -518,41 +448,15 @@ def _closed(state: str) -> RowRefusedError:
     )
 
 
-def _cost(item: _Read, price: Price | None) -> Decimal:
+def _cost(item: Read, price: Price | None) -> Decimal:
     """Credits a use will take; zero when it takes none."""
     if price is None or item.row.quantity is None or item.row.stage == "failed":
         return ZERO
     return metering.credits_for(price, item.row.quantity)
 
 
-class _Rejects:
-    """The CSV of refused rows; made with the first one."""
-
-    def __init__(self, stack: ExitStack, path: Path | None) -> None:
-        self.stack, self.path = stack, path
-        self.writer: Any = None
-
-    def add(
-        self, report: Report, line: int, values: Mapping[str, str], refusal: RowRefusedError
-    ) -> None:
-        """Write one refused row with field, reason and remedy, and count it."""
-        report.rejected += 1
-        if self.path is None:
-            return
-        if self.writer is None:
-            target = self.stack.enter_context(self.path.open("w", encoding="utf-8", newline=""))
-            self.writer = csv.writer(target)
-            self.writer.writerow(["line", "field", "reason", "remedy", *values])
-        cells = (line, refusal.column, refusal.reason, refusal.remedy, *values.values())
-        self.writer.writerow([_harmless(str(cell)) for cell in cells])
-
-
-def _harmless(cell: str) -> str:
-    """A cell no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell[:1] in _FORMULA_STARTS else cell
-
-
-def _finish(record: UsageImport, report: Report, state: str, rejects: _Rejects) -> None:
+def _finish(record: UsageImport, report: Report, state: str, rejects: Rejects) -> None:
+    report.rejected = rejects.count
     UsageImport.objects.filter(pk=record.pk).update(
         state=state,
         rows_read=report.rows,
@@ -562,11 +466,3 @@ def _finish(record: UsageImport, report: Report, state: str, rejects: _Rejects) 
         rejected_file=str(rejects.path) if rejects.writer is not None else "",
         finished_at=Now(),
     )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as source:
-        while block := source.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

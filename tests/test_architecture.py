@@ -37,6 +37,7 @@ FLOORS = {
     "billing.catalog": 5,  # publishing is audited
     "billing.credits": 5,
     "billing.metering": 5,
+    "billing.usage_files": 4,
     "billing.subscriptions": 6,
     "billing.snapshots": 6,
     "billing.invoicing": 7,
