@@ -40,6 +40,7 @@ DROP FUNCTION billing_plan_version_guard() CASCADE;
 DROP FUNCTION billing_allocation_guard() CASCADE;
 DROP FUNCTION billing_entry_has_postings() CASCADE;
 DROP FUNCTION billing_postings_balance() CASCADE;
+DROP FUNCTION billing_billed_period_added() CASCADE;
 DROP FUNCTION billing_billed_period_guard() CASCADE;
 DROP FUNCTION billing_series_is_gapless() CASCADE;
 DROP FUNCTION billing_series_guard() CASCADE;

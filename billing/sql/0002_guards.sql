@@ -74,6 +74,14 @@ BEGIN
   IF OLD.state IN ('issued', 'void') THEN
     IF OLD.state = 'issued' AND NEW.state = 'void'
        AND to_jsonb(NEW) - 'state' = to_jsonb(OLD) - 'state' THEN
+      IF OLD.kind <> 'invoice' OR NOT EXISTS (
+        SELECT 1 FROM public.billing_invoice n
+        WHERE n.corrects_id = OLD.id AND n.customer_id = OLD.customer_id
+          AND n.kind = 'credit_note' AND n.state = 'issued'
+          AND n.currency = OLD.currency AND n.payable = OLD.payable) THEN
+        RAISE EXCEPTION 'invoice % is issued and void only with a credit note over all of it',
+          OLD.number USING ERRCODE = 'restrict_violation';
+      END IF;
       RETURN NEW;
     END IF;
     RAISE EXCEPTION 'invoice % is issued and cannot be changed', OLD.number
@@ -194,6 +202,34 @@ BEGIN
     RAISE EXCEPTION 'invoice %: its document says something else than its columns', crooked.id
       USING ERRCODE = 'check_violation';
   END IF;
+  -- Each number against its neighbours is enough, because there are no gaps.
+  SELECT i.id, i.number, i.issued_on INTO crooked
+  FROM fresh i JOIN public.billing_numberseries s ON s.id = i.series_id
+  WHERE i.id = ANY (touched) AND (
+    i.sequence >= s.next_number OR s.kind <> i.kind OR s.legal_entity_id <> i.legal_entity_id
+    OR s.year <> extract(year FROM i.issued_on)
+    OR s.last_issued_on IS NULL OR i.issued_on > s.last_issued_on
+    OR EXISTS (SELECT 1 FROM public.billing_invoice n
+               WHERE n.series_id = i.series_id AND n.sequence = i.sequence - 1
+                 AND n.issued_on > i.issued_on)
+    OR EXISTS (SELECT 1 FROM public.billing_invoice n
+               WHERE n.series_id = i.series_id AND n.sequence = i.sequence + 1
+                 AND n.issued_on < i.issued_on)) LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'number % of % does not follow from its series',
+      crooked.number, crooked.issued_on USING ERRCODE = 'check_violation';
+  END IF;
+  SELECT l.invoice_id AS id, l.position INTO crooked
+  FROM public.billing_invoiceline l JOIN fresh i ON i.id = l.invoice_id AND i.kind = 'invoice'
+  WHERE l.invoice_id = ANY (touched) AND l.subscription_id IS NOT NULL AND l.price_id IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM public.billing_billedperiod p
+                    WHERE p.invoice_id = l.invoice_id AND p.subscription_id = l.subscription_id
+                      AND p.price_id = l.price_id AND NOT p.voided
+                      AND p.period = daterange(l.supply_from, l.supply_to)) LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'line % of invoice % bills a period that is not marked as billed',
+      crooked.position, crooked.id USING ERRCODE = 'check_violation';
+  END IF;
   RETURN NULL;
 END $$;
 CREATE TRIGGER issued_adds_up AFTER UPDATE ON billing_invoice
@@ -301,6 +337,16 @@ BEGIN
     RAISE EXCEPTION 'numbers and dates of series % only run forward (last date %)',
       OLD.id, OLD.last_issued_on USING ERRCODE = 'restrict_violation';
   END IF;
+  IF NEW.last_issued_on IS DISTINCT FROM OLD.last_issued_on AND OLD.last_issued_on IS NOT NULL
+     AND NEW.next_number = OLD.next_number THEN
+    RAISE EXCEPTION 'the last date of series % moves with a number only', OLD.id
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  IF NEW.pattern <> OLD.pattern
+     AND EXISTS (SELECT 1 FROM public.billing_invoice WHERE series_id = OLD.id) THEN
+    RAISE EXCEPTION 'series % has given numbers and keeps its pattern', OLD.id
+      USING ERRCODE = 'restrict_violation';
+  END IF;
   RETURN NEW;
 END $$;
 CREATE TRIGGER series_guard BEFORE UPDATE OR DELETE ON billing_numberseries
@@ -322,6 +368,12 @@ BEGIN
     RAISE EXCEPTION 'series %: numbers % to % stand on % invoices',
       NEW.id, first, NEW.next_number - 1, given USING ERRCODE = 'check_violation';
   END IF;
+  IF EXISTS (SELECT 1 FROM public.billing_invoice
+             WHERE series_id = NEW.id AND sequence = NEW.next_number - 1
+               AND issued_on IS DISTINCT FROM NEW.last_issued_on) THEN
+    RAISE EXCEPTION 'series %: its last date is not that of its last number', NEW.id
+      USING ERRCODE = 'check_violation';
+  END IF;
   RETURN NULL;
 END $$;
 CREATE CONSTRAINT TRIGGER series_is_gapless AFTER INSERT OR UPDATE ON billing_numberseries
@@ -342,8 +394,9 @@ BEGIN
     RAISE EXCEPTION 'a billed period is only ever voided' USING ERRCODE = 'restrict_violation';
   END IF;
   SELECT state INTO state_now FROM public.billing_invoice WHERE id = OLD.invoice_id FOR SHARE;
-  IF state_now = 'issued' OR TG_OP = 'DELETE' AND state_now = 'void' THEN
-    RAISE EXCEPTION 'invoice % is issued; what it billed stays billed', OLD.invoice_id
+  IF NOT (state_now = 'void' AND TG_OP = 'UPDATE'
+          OR state_now IN ('draft', 'in_review') AND TG_OP = 'DELETE') THEN
+    RAISE EXCEPTION 'invoice % is %; what it billed stays billed', OLD.invoice_id, state_now
       USING ERRCODE = 'restrict_violation';
   END IF;
   RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
@@ -351,6 +404,30 @@ END $$;
 CREATE TRIGGER billed_period_guard BEFORE UPDATE OR DELETE ON billing_billedperiod
   FOR EACH ROW EXECUTE FUNCTION billing_billed_period_guard();
 ALTER TABLE billing_billedperiod ENABLE ALWAYS TRIGGER billed_period_guard;
+
+CREATE FUNCTION billing_billed_period_added() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+  touched bigint[];
+  late record;
+BEGIN
+  IF EXISTS (SELECT 1 FROM added WHERE voided) THEN
+    RAISE EXCEPTION 'a billed period starts unvoided' USING ERRCODE = 'restrict_violation';
+  END IF;
+  SELECT array_agg(DISTINCT invoice_id) INTO touched FROM added;
+  PERFORM 1 FROM public.billing_invoice WHERE id = ANY (touched) ORDER BY id FOR SHARE;
+  SELECT id, state INTO late FROM public.billing_invoice
+   WHERE id = ANY (touched) AND state NOT IN ('draft', 'in_review') LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'invoice % is %; it bills no further period', late.id, late.state
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER billed_period_added AFTER INSERT ON billing_billedperiod
+  REFERENCING NEW TABLE AS added
+  FOR EACH STATEMENT EXECUTE FUNCTION billing_billed_period_added();
+ALTER TABLE billing_billedperiod ENABLE ALWAYS TRIGGER billed_period_added;
 
 -- All postings of an entry come in one statement and add up to zero; it never gains another, and
 -- no entry commits without them.

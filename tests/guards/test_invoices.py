@@ -95,9 +95,44 @@ def test_an_issued_invoice_is_not_deleted_with_or_without_its_lines():
     refused(lambda: Invoice.objects.filter(pk=invoice.pk)._raw_delete("default"), "issued")
 
 
+def credited(invoice):
+    """A credit note over all of an invoice, issued."""
+    note = Invoice.objects.create(
+        kind="credit_note",
+        corrects=invoice,
+        key=make.unique("note"),
+        **{
+            name: getattr(invoice, name)
+            for name in (
+                "legal_entity",
+                "customer",
+                "currency",
+                "supply_from",
+                "supply_to",
+                "net",
+                "tax",
+                "gross",
+                "payable",
+            )
+        },
+    )
+    for part in (*invoice.lines.all(), *invoice.taxes.all()):
+        part.pk, part.invoice = None, note
+        part.save()
+    invoicing.approve_many([note.pk], approved_by_id=None)
+    invoicing.issue_many([note.pk], at=NOW)
+    note.refresh_from_db()
+    return note
+
+
 def test_an_issued_invoice_may_only_become_void_and_stays_it():
-    invoice = issued()
-    Invoice.objects.filter(pk=invoice.pk).update(state="void")
+    invoice, other = issued(), issued()
+    row = Invoice.objects.filter(pk=invoice.pk)
+    refused(lambda: row.update(state="void"), "credit note")
+    note = credited(invoice)
+    refused(lambda: Invoice.objects.filter(pk=other.pk).update(state="void"), "credit note")
+    refused(lambda: Invoice.objects.filter(pk=note.pk).update(state="void"), "credit note")
+    row.update(state="void")
     refused(lambda: Invoice.objects.filter(pk=invoice.pk).update(state="issued"), "issued")
 
 
@@ -267,6 +302,61 @@ def test_a_series_only_runs_forward(change):
     refused(lambda: NumberSeries.objects.filter(pk=invoice.series_id).update(**change), "forward")
 
 
+def test_a_series_keeps_its_pattern_and_its_last_date():
+    invoice = issued()
+    series = NumberSeries.objects.filter(pk=invoice.series_id)
+    refused(lambda: series.update(pattern="X-{n}"), "keeps its pattern")
+    refused(lambda: series.update(last_issued_on=date(2026, 12, 31)), "with a number only")
+    refused(
+        lambda: series.update(last_issued_on=date(2026, 12, 31), next_number=F("next_number") + 1)
+    )
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        {"sequence": 5000},
+        {"issued_on": date(2026, 11, 30)},  # before the number before it
+        {"issued_on": date(2026, 12, 30)},  # after the last day of the series
+        {"issued_on": date(2027, 1, 1)},  # another year
+        {"series_kind": "credit_note"},
+    ],
+)
+def test_a_number_follows_from_its_series(taken):
+    entity = make.seller()
+    series = NumberSeries.objects.get(pk=issued(entity).series_id)
+    invoice = drafted(entity)
+    invoicing.approve_many([invoice.pk], approved_by_id=None)
+    if "series_kind" in taken:
+        series = NumberSeries.objects.create(
+            legal_entity=entity,
+            kind=taken["series_kind"],
+            year=2026,
+            next_number=3,
+            last_issued_on=date(2026, 12, 1),
+        )
+    day = taken.get("issued_on", date(2026, 12, 1))
+    snapshot = {"number": "X-1", "kind": "invoice", "currency": "EUR", "paid": "0"}
+    figures = {name: str(getattr(invoice, name)) for name in ("net", "tax", "gross", "payable")}
+    issue = {
+        "state": "issued",
+        "series": series,
+        "sequence": taken.get("sequence", 2),
+        "number": "X-1",
+        "issued_on": day,
+        "due_on": day,
+        "issued_at": NOW,
+        "tax_point_on": day,
+        "snapshot": snapshot | figures | {"issued_on": day.isoformat()},
+    }
+
+    def take():
+        NumberSeries.objects.filter(pk=series.pk).update(next_number=3)
+        Invoice.objects.filter(pk=invoice.pk).update(**issue)
+
+    refused(take, "does not follow")
+
+
 def test_a_number_cannot_be_skipped():
     invoice = issued()
     refused(
@@ -297,10 +387,32 @@ def test_what_an_issued_invoice_billed_stays_billed():
     refused(periods.delete, "stays billed")
     refused(lambda: periods.update(voided=True), "stays billed")
     refused(lambda: periods.update(period=(date(2020, 1, 1), date(2020, 2, 1))), "only ever voided")
+    credited(invoice)
     Invoice.objects.filter(pk=invoice.pk).update(state="void")
     periods.update(voided=True)
     refused(lambda: periods.update(voided=False), "only ever voided")
     refused(periods.delete, "stays billed")
+
+
+def test_a_draft_marks_what_it_bills_until_it_is_approved():
+    invoice = drafted()
+    periods = BilledPeriod.objects.filter(invoice=invoice)
+    refused(lambda: periods.update(voided=True), "stays billed")
+    invoicing.approve_many([invoice.pk], approved_by_id=None)
+    refused(lambda: periods.update(voided=True), "stays billed")
+    refused(periods.delete, "stays billed")
+    another = periods.first()
+    another.pk, another.period = None, (date(2030, 1, 1), date(2030, 2, 1))
+    refused(another.save, "bills no further period")
+    invoicing.issue_many([invoice.pk], at=NOW)
+    refused(another.save, "bills no further period")
+
+
+def test_nothing_is_issued_that_is_not_marked_as_billed():
+    invoice = drafted()
+    BilledPeriod.objects.filter(invoice=invoice).delete()
+    invoicing.approve_many([invoice.pk], approved_by_id=None)
+    refused(lambda: invoicing.issue_many([invoice.pk], at=NOW), "not marked as billed")
 
 
 def test_a_file_is_set_once_and_kept():
