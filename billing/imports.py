@@ -9,11 +9,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from django.db import connection, transaction
 from django.db.models.functions import Now
@@ -36,6 +35,7 @@ from billing.models import (
 from billing.rules.money import ZERO
 from billing.rules.pricing import started
 from billing.rules.usage_rows import MAPPINGS, Row, RowRefusedError
+from billing.rules.zones import day_in
 from billing.usage_files import Read, Rejects, read_rows, sha256
 
 BATCH: Final = 2000
@@ -231,7 +231,7 @@ class _Importer:
                 f"{code} is not a customer with a plan.",
                 "Enter the customer and start its subscription, then read the file again.",
             )
-        day = _day(at, self.plans[code][0].customer)
+        day = day_in(at, self.plans[code][0].customer.time_zone)
         found = [
             subscription
             for subscription in self.plans[code]
@@ -308,7 +308,7 @@ class _Importer:
         return subscriptions.start(
             customer_id=customer.pk,
             plan_version_id=new.plan_version_id,
-            started_on=_day(item.row.occurred_at, customer),
+            started_on=day_in(item.row.occurred_at, customer.time_zone),
             actor_id=None,
         )
 
@@ -412,7 +412,7 @@ class _Importer:
         pack = self.rules.packs[subscription.plan_version_id]
         count = started(gap, pack.credits)
         # Use read late is paid by a sale dated when the series allows one, never before.
-        day = at.astimezone(ZoneInfo(self.entity.time_zone)).date()
+        day = day_in(at, self.entity.time_zone)
         last = invoicing.last_issue(self.entity.pk, Invoice.Kind.INVOICE.value)
         topups.buy_packs(
             customer_id=subscription.customer_id,
@@ -430,10 +430,6 @@ class _Importer:
 
 
 _Billed = dict[int, list[tuple[Any, str]]]  # ranges of days, and the state of their invoice
-
-
-def _day(at: datetime, customer: Customer) -> date:
-    return at.astimezone(ZoneInfo(customer.time_zone)).date()
 
 
 def _closed(state: str) -> RowRefusedError:

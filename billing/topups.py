@@ -1,9 +1,8 @@
 """Credit packs: money first, then one transaction with invoice, payment and grant."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date, datetime
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from django.db import transaction
 
@@ -13,6 +12,7 @@ from billing.models import CreditGrant, CreditPack, Customer, Invoice, InvoiceLi
 from billing.rules.due_lines import Line
 from billing.rules.periods import add_months
 from billing.rules.totals import line_net
+from billing.rules.zones import begins, day_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ def buy_packs(
     pack = CreditPack.objects.get(pk=pack_id)
     if pack.currency != customer.currency or not pack.is_active or count < 1:
         raise MissingData(f"{pack.name} is not on sale in {customer.currency}.")
-    zone = ZoneInfo(customer.legal_entity.time_zone)
-    sold_on = sold_on or at.astimezone(zone).date()
+    zone = customer.legal_entity.time_zone
+    sold_on = sold_on or day_in(at, zone)
     invoice_id = invoicing.draft_sale(
         customer_id=customer_id,
         lines=[_line(pack, count, sold_on, customer.currency)],
@@ -69,7 +69,7 @@ def buy_packs(
     invoicing.approve_many([invoice_id], approved_by_id=None)
     invoicing.issue_many(
         [invoice_id],
-        at=max(at, datetime.combine(sold_on, time(), zone)),
+        at=max(at, begins(sold_on, zone)),
         issue_on=sold_on,
         actor_id=actor_id,
         document_priority=200,
