@@ -8,7 +8,7 @@ whose data is not good enough (a `Parked` outcome, never a broken batch).
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, Literal
@@ -16,11 +16,12 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from django.db import connection, transaction
+from django.db.models import Max
 from django.db.models.fields.json import KT
 
-from billing import journal
+from billing import audit, journal
 from billing.bulk import Jsonb, copy_rows, next_ids
-from billing.errors import IllegalTransition, InvariantBroken, MissingData
+from billing.errors import BillingError, IllegalTransition, InvariantBroken, MissingData
 from billing.failpoints import failpoint
 from billing.models import (
     AuditEvent,
@@ -66,6 +67,12 @@ class Composed:
     decision: tax.Decision
     rates: Sequence[Decimal]  # of each line
     figures: totals.Totals
+
+
+class TreatmentChanged(BillingError):
+    """The customer's tax treatment is no longer that of the draft."""
+
+    code = "treatment_changed"
 
 
 class Parked(Exception):
@@ -155,6 +162,7 @@ class _Reader:
         for subscription in subscriptions.order_by("pk"):
             self.subscriptions[subscription.customer_id].append(subscription)
         ids = [s.pk for many in self.subscriptions.values() for s in many]
+        _lock_subscriptions(ids)
         versions = {s.plan_version_id for many in self.subscriptions.values() for s in many}
         self.prices: dict[int, list[Price]] = defaultdict(list)
         self.items: dict[int, Item] = {}
@@ -226,6 +234,19 @@ class _Reader:
         return self.items[price.pk]
 
 
+def _lock_subscriptions(ids: Sequence[int]) -> None:
+    """Wait for whoever books use of these subscriptions, and keep others out until commit.
+
+    Metering takes the same rows FOR SHARE before it looks what is billed, so a use is either read
+    by this draft or told that its period is closed; it never falls between the two.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id FROM billing_subscription WHERE id = ANY(%s) ORDER BY id FOR UPDATE",
+            [sorted(ids)],
+        )
+
+
 Rates = Mapping[str, Sequence[tax.Rate]]  # by country
 
 
@@ -247,15 +268,10 @@ def _composed(
     rates: Rates,
 ) -> Composed:
     """Decide the tax and the totals of some lines. Raises Parked when no rate is known."""
-    decision = tax.decide(
-        tax.Seller(entity.country),
-        tax.Buyer(
-            customer.country,
-            is_business=customer.kind == Customer.Kind.BUSINESS,
-            vat_id_valid=bool(customer.vat_id and customer.vat_id_valid_on),
-        ),
-    )
+    decision = _decision(customer, entity)
     line_rates = [_line_rate(line, decision, rates) for line in lines]
+    if decision.category == "S" and not any(line_rates):
+        decision = replace(decision, category="Z")  # EN 16931: standard rated is above zero
     figures = totals.totals(
         [
             totals.Amount(line.net, decision.category, rate)
@@ -264,6 +280,18 @@ def _composed(
         customer.currency,
     )
     return Composed(customer.pk, customer.currency, lines, decision, line_rates, figures)
+
+
+def _decision(customer: Customer, entity: LegalEntity) -> tax.Decision:
+    """The tax treatment of a customer as its data stand now."""
+    return tax.decide(
+        tax.Seller(entity.country),
+        tax.Buyer(
+            customer.country,
+            is_business=customer.kind == Customer.Kind.BUSINESS,
+            vat_id_valid=bool(customer.vat_id and customer.vat_id_valid_on),
+        ),
+    )
 
 
 def _line_rate(line: Line, decision: tax.Decision, rates: Rates) -> Decimal:
@@ -286,7 +314,13 @@ def _taxed_at_issue(line: Line, decision: tax.Decision) -> bool:
 
 
 def _tax_point(line: Line, decision: tax.Decision, issue_on: date) -> date:
-    return issue_on if _taxed_at_issue(line, decision) else line.supply_to - timedelta(days=1)
+    return _point(issue_on, line.supply_to, at_issue=_taxed_at_issue(line, decision))
+
+
+def _point(issued_on: date, supply_to: date, *, at_issue: bool) -> date:
+    """The earlier of issue and the last day of service where issue counts, else the latter."""
+    served = supply_to - timedelta(days=1)
+    return min(issued_on, served) if at_issue else served
 
 
 def _item(price: Price) -> Item:
@@ -563,8 +597,9 @@ def issue_many(
     and shortest, the numbers from the series row. Already issued ids are passed over, so a repeat
     adds nothing. `issue_on` back-dates within what the series allows; without it the day is today
     in the seller's zone. `is_paid`: the money came first, and the document says so.
-    Raises MissingData when a legal particular is missing (nothing is issued then; ask
-    `missing_for_issue` first) and IllegalTransition when an invoice is not approved.
+    Raises MissingData when a legal particular is missing, TreatmentChanged when the customer's
+    tax treatment is no longer the drafted one (nothing is issued then, in both cases) and
+    IllegalTransition when an invoice is not approved.
     """
     invoices = list(
         Invoice.objects.select_for_update(of=("self",))
@@ -588,6 +623,10 @@ def issue_many(
             raise MissingData(missing)
     issued_on = _day_of_issue(entity, at, issue_on)
     lines, groups = _lines_of(invoices), _groups_of(invoices)
+    for invoice in invoices:
+        changes = treatment_changes(invoice, entity, groups[invoice.pk])
+        if changes:
+            raise TreatmentChanged(changes)
     runs = InvoiceRun.objects.in_bulk({i.run_id for i in invoices if i.run_id})
     applied = credits_applied(
         {
@@ -706,17 +745,66 @@ def _dated(lines: Mapping[int, list[Any]], issued_on: date) -> Mapping[int, date
     """The tax point of each invoice. What is billed in advance has its own on the day of issue,
     whatever the draft said."""
     points: dict[int, date] = {}
-    moved = []
+    moved: dict[date, list[int]] = defaultdict(list)
     for invoice_id, many in lines.items():
         for line in many:
             point = line.tax_point_on
-            if line.taxed_at == "issue" and point != issued_on:
-                point = issued_on
-                moved.append(line.pk)
+            if line.taxed_at == "issue":
+                point = _point(issued_on, line.supply_to, at_issue=True)
+                if point != line.tax_point_on:
+                    moved[point].append(line.pk)
             points[invoice_id] = max(point, points.get(invoice_id, point))
-    if moved:
-        InvoiceLine.objects.filter(pk__in=moved).update(tax_point_on=issued_on)
+    for point, ids in moved.items():
+        InvoiceLine.objects.filter(pk__in=ids).update(tax_point_on=point)
     return points
+
+
+def treatment_changes(invoice: Invoice, entity: LegalEntity, groups: Sequence[InvoiceTax]) -> str:
+    """How the customer's tax treatment differs from what the draft was made with; empty: not."""
+    now = _decision(invoice.customer, entity)
+    category = {"Z": "S"}
+    drafted = {
+        (category.get(group.category, group.category), group.country, group.reason)
+        for group in groups
+    }
+    if drafted <= {(now.category, now.rate_country or "", now.reason)}:
+        return ""
+    was = ", ".join(sorted({group.category for group in groups}))
+    return (
+        f"Its tax treatment changed from {was} to {now.category} since it was drafted. "
+        "Retry the run: it is drafted and reviewed again."
+    )
+
+
+@transaction.atomic
+def discard_many(invoice_ids: Sequence[int], *, actor_id: int | None, reason: str) -> int:
+    """Take back drafts that were never issued; their periods can be billed again.
+
+    Returns how many. Issued invoices are passed over: they are corrected by a credit note.
+    """
+    drafts = list(
+        Invoice.objects.select_for_update()
+        .filter(pk__in=invoice_ids)
+        .exclude(state__in=(Invoice.State.ISSUED, Invoice.State.VOID))
+    )
+    ids = [draft.pk for draft in drafts]
+    Invoice.objects.filter(pk__in=ids).exclude(state=Invoice.State.DRAFT).update(
+        state=Invoice.State.DRAFT, approved_by=None
+    )
+    BilledPeriod.objects.filter(invoice_id__in=ids).delete()
+    InvoiceTax.objects.filter(invoice_id__in=ids).delete()
+    InvoiceLine.objects.filter(invoice_id__in=ids).delete()
+    Invoice.objects.filter(pk__in=ids).delete()
+    for draft in drafts:
+        audit.record(
+            "draft discarded",
+            subject=f"invoice:{draft.pk}",
+            actor_id=actor_id,
+            customer_id=draft.customer_id,
+            reason=reason,
+            before={"state": draft.state, "payable": str(draft.payable), "key": draft.key},
+        )
+    return len(drafts)
 
 
 def missing_for_issue(customer: Customer, entity: LegalEntity) -> str:
@@ -771,8 +859,8 @@ def _take_numbers(entity: LegalEntity, kind: str, issued_on: date, count: int) -
             ],
         )
         taken = cursor.fetchone()
-    if taken is None:
-        last_on = last_issue(entity.pk, kind, issued_on.year)
+    last_on = last_issue(entity.pk, kind)
+    if taken is None or (last_on is not None and issued_on < last_on):
         raise MissingData(
             f"The last document of {entity.name} is dated {last_on}; none can be dated {issued_on}."
         )
@@ -786,13 +874,11 @@ def _take_numbers(entity: LegalEntity, kind: str, issued_on: date, count: int) -
     )
 
 
-def last_issue(legal_entity_id: int, kind: str, year: int) -> date | None:
-    """The last date given in a series: no document of its kind may be dated before it."""
-    return (
-        NumberSeries.objects.filter(legal_entity_id=legal_entity_id, kind=kind, year=year)
-        .values_list("last_issued_on", flat=True)
-        .first()
-    )
+def last_issue(legal_entity_id: int, kind: str) -> date | None:
+    """The last date given: no document of its kind may be dated before it, in whatever year."""
+    return NumberSeries.objects.filter(legal_entity_id=legal_entity_id, kind=kind).aggregate(
+        last=Max("last_issued_on")
+    )["last"]
 
 
 def _day_of_issue(entity: LegalEntity, at: datetime, issue_on: date | None) -> date:
@@ -858,13 +944,11 @@ def _groups_of(invoices: Iterable[Invoice]) -> Mapping[int, list[Any]]:
 
 
 def _days_of_use(run: InvoiceRun | None, lines: Sequence[Any]) -> Span | None:
-    """The days whose credits the annex shows: those of the run, else of the overage billed."""
-    if run is not None:
-        return Span(run.period.lower, run.period.upper)
+    """The days whose credits the annex shows: those of the use billed, else of the run."""
     used = [line for line in lines if line.role == "overage"]
-    if not used:
-        return None
-    return Span(min(x.supply_from for x in used), max(x.supply_to for x in used))
+    if used:
+        return Span(min(x.supply_from for x in used), max(x.supply_to for x in used))
+    return None if run is None else Span(run.period.lower, run.period.upper)
 
 
 def _audit_issue(invoices: Sequence[Invoice], actor_id: int | None) -> None:

@@ -7,7 +7,7 @@ by a blocking plan, or recorded without a price. Nothing is ever edited; a repea
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
@@ -17,12 +17,15 @@ from django.db import IntegrityError, connection, transaction
 from billing import ledger
 from billing.bulk import Jsonb, copy_rows, next_ids
 from billing.errors import InsufficientCredit
-from billing.models import CREDITS, Charge, Price, Subscription, UsageEvent
+from billing.models import CREDITS, BilledPeriod, Charge, Price, Subscription, UsageEvent
 from billing.rules import pricing
 from billing.rules.money import ZERO, plain, quantize_credits
+from billing.rules.periods import Span
+from billing.rules.zones import day_in
 from billing.transactions import TRIES, retried
 
 Outcome = UsageEvent.Outcome
+LATE: Final = "Its period is invoiced already; bill it by hand."
 REFUSED: Final = "The plan stops at its credits and too few were left."
 
 
@@ -71,6 +74,8 @@ class _Work:
 
     use: Use
     price: Price | None
+    booked_on: date
+    is_late: bool = False  # its period is on an invoice, so nothing more is billed for it
     amount: Decimal | None = None  # credits
     rated: pricing.Rated | None = None
     policy: str = "block"
@@ -112,12 +117,14 @@ def _record_many(
 ) -> list[Recorded]:
     known = known_keys((use.customer_id, use.key) for use in uses)
     prices = _prices(uses)
-    terms = {
-        s.pk: s.plan_version
-        for s in Subscription.objects.filter(
-            pk__in={use.subscription_id for use in uses}
-        ).select_related("plan_version")
-    }
+    hold_open({use.subscription_id for use in uses})
+    subscriptions = Subscription.objects.filter(
+        pk__in={use.subscription_id for use in uses}
+    ).select_related("plan_version", "customer__legal_entity")
+    terms = {s.pk: s.plan_version for s in subscriptions}
+    zones = {s.pk: s.customer.time_zone for s in subscriptions}
+    books = {s.pk: s.customer.legal_entity.time_zone for s in subscriptions}
+    closed = closed_spans(terms)
     works: dict[int, _Work] = {}
     seen: set[tuple[int, str]] = set()
     for position, use in enumerate(uses):
@@ -129,6 +136,11 @@ def _record_many(
         work = _Work(
             use,
             prices.get((version.pk, use.meter_id)),
+            booked_on=day_in(use.occurred_at, books[use.subscription_id]),
+            is_late=any(
+                day_in(use.occurred_at, zones[use.subscription_id]) in span
+                for span in closed.get(use.subscription_id, ())
+            ),
             policy=version.overage_policy,
             debt_limit=version.debt_limit,
         )
@@ -190,6 +202,28 @@ def _prices(uses: Iterable[Use]) -> dict[tuple[int, int], Price]:
     return {(price.plan_version_id, price.meter_id): price for price in found if price.meter_id}
 
 
+def hold_open(subscription_ids: Iterable[int]) -> None:
+    """Keep these subscriptions' periods from being billed until this transaction ends.
+
+    The other side of `invoicing`: a run drafts under the same rows' lock.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id FROM billing_subscription WHERE id = ANY(%s) ORDER BY id FOR SHARE",
+            [sorted(set(subscription_ids))],
+        )
+
+
+def closed_spans(subscription_ids: Iterable[int]) -> dict[int, list[Span]]:
+    """The days whose use beyond the credits is on an invoice already, by subscription."""
+    spans: dict[int, list[Span]] = defaultdict(list)
+    for pk, period in BilledPeriod.objects.filter(
+        subscription_id__in=list(subscription_ids), voided=False, price__role=Price.Role.OVERAGE
+    ).values_list("subscription_id", "period"):
+        spans[pk].append(Span(period.lower, period.upper))
+    return spans
+
+
 def _price(work: _Work) -> None:
     """Decide what the use costs, before any credit moves."""
     use = work.use
@@ -197,6 +231,8 @@ def _price(work: _Work) -> None:
         work.outcome, work.reason = Outcome.FREE, "It failed."
     elif use.quantity is None:
         work.outcome, work.reason = Outcome.UNPRICED, "Its size is not known."
+    elif work.is_late:
+        work.outcome, work.reason = Outcome.UNPRICED, LATE
     elif work.price is None:
         work.outcome, work.reason = Outcome.UNPRICED, "The plan has no price for it."
     else:
@@ -334,7 +370,7 @@ def _write(works: Sequence[_Work], usage_import_id: int | None) -> None:
                 work.covered,
                 work.overage,
                 work.use.occurred_at,
-                work.use.occurred_at.date(),
+                work.booked_on,
                 Jsonb(_explanation(work)),
             )
             for pk, work in zip(ids, works, strict=True)

@@ -168,12 +168,14 @@ def _allocate(payment: Payment, invoice_id: int, amount: Decimal) -> None:
     used = payment.allocations.aggregate(total=Sum("amount"))["total"] or ZERO
     if used + amount > payment.amount:
         raise CannotAllocate(f"Only {payment.amount - used} of this payment is left.")
+    # Money that came before the invoice settles it on the day the invoice came to be.
+    booked_on = max(payment.received_on, invoice.issued_on or payment.received_on)
     allocation = Allocation.objects.create(
         customer_id=payment.customer_id,
         payment=payment,
         invoice=invoice,
         amount=amount,
-        booked_on=payment.received_on,
+        booked_on=booked_on,
     )
     journal.post(
         journal.Draft(
@@ -181,7 +183,7 @@ def _allocate(payment: Payment, invoice_id: int, amount: Decimal) -> None:
             recipe="allocation",
             legal_entity_id=payment.legal_entity_id,
             currency=payment.currency,
-            booked_on=payment.received_on,
+            booked_on=booked_on,
             customer_id=payment.customer_id,
             invoice_id=invoice.pk,
             payment_id=payment.pk,

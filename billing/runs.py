@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Final
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
-from django.db.models import Count, F, Max, Q, Sum
+from django.db.models import Count, F, Max, Q, QuerySet, Sum
 
 from billing import approvals, audit, invoicing
 from billing.errors import BillingError, IllegalTransition, MissingData, NotPermitted
@@ -24,6 +24,7 @@ from billing.failpoints import failpoint
 from billing.models import (
     Approval,
     ApprovalDecision,
+    Customer,
     Invoice,
     InvoiceDocument,
     InvoiceRun,
@@ -31,6 +32,7 @@ from billing.models import (
     RunItem,
 )
 from billing.rules import states
+from billing.rules.zones import begins
 from billing.transactions import retried, sqlstate
 
 log = logging.getLogger(__name__)
@@ -85,6 +87,7 @@ def start(run_id: int, *, at: datetime, actor_id: int | None = None) -> None:
     run = _lock(run_id)
     if run.state != State.PLANNED:
         return
+    _must_be_over(run, at)
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -103,6 +106,23 @@ def start(run_id: int, *, at: datetime, actor_id: int | None = None) -> None:
         )
     _move(run, State.DRAFTING, actor_id=actor_id)
     InvoiceRun.objects.filter(pk=run.pk).update(started_at=at)
+
+
+def _must_be_over(run: InvoiceRun, at: datetime) -> None:
+    """Use can still happen in a period that is not over, and would never be billed."""
+    zones = (
+        Customer.objects.filter(legal_entity_id=run.legal_entity_id)
+        .values_list("time_zone", flat=True)
+        .distinct()
+        .order_by()
+    )
+    known = available_timezones()  # an unknown zone sets its customer aside later, with a reason
+    over_at = max((begins(run.period.upper, zone) for zone in zones if zone in known), default=None)
+    if over_at is not None and at < over_at:
+        raise MissingData(
+            f"The period ends on {run.period.upper}, in the last of the customers' time zones at "
+            f"{over_at:%Y-%m-%d %H:%M} UTC. Start the run then: use until then belongs to it."
+        )
 
 
 def advance(run_id: int, *, at: datetime, chunk: int = CHUNK) -> bool:
@@ -183,13 +203,15 @@ def resume(run_id: int, *, actor_id: int) -> None:
 def retry_failed(run_id: int, *, actor_id: int) -> int:
     """Take up the customers set aside, and only those; returns how many.
 
-    Drafts already approved go on to be issued; the others are drafted and reviewed again.
+    Drafts already approved go on to be issued, unless the customer's tax treatment has changed;
+    those and the others are drafted and reviewed again.
     Raises IllegalTransition for a stopped run: resume it first.
     """
     run = _lock(run_id)
     if run.state == State.STOPPED:
         raise IllegalTransition(subject="The run", state=run.get_state_display(), target="retried")
     parked = RunItem.objects.filter(run=run, state=RunItem.State.PARKED)
+    _discard_outdated(run, parked, actor_id)
     fresh = {"attempts": 0, "lease_until": None, "reason": ""}
     to_issue = parked.filter(invoice__state=Invoice.State.APPROVED).update(
         state=RunItem.State.DRAFTED, **fresh
@@ -208,6 +230,20 @@ def retry_failed(run_id: int, *, actor_id: int) -> int:
         after={"state": target.value, "customers": to_issue + to_draft},
     )
     return to_issue + to_draft
+
+
+def _discard_outdated(run: InvoiceRun, parked: QuerySet[RunItem], actor_id: int | None) -> None:
+    """Take back the drafts of set-aside customers that cannot be issued as they stand."""
+    drafts = Invoice.objects.filter(
+        run_item__in=parked, state__in=("draft", "in_review", "approved")
+    ).select_related("customer")
+    outdated = [
+        draft.pk
+        for draft in drafts.prefetch_related("taxes")
+        if draft.state != Invoice.State.APPROVED
+        or invoicing.treatment_changes(draft, run.legal_entity, list(draft.taxes.all()))
+    ]
+    invoicing.discard_many(outdated, actor_id=actor_id, reason="drafted again by the run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,9 +489,7 @@ def _issue_day(run: InvoiceRun) -> date | None:
     """The day asked for, or the latest the series has given since: dates only run forward."""
     if run.issue_on is None:
         return None
-    last_on = invoicing.last_issue(
-        run.legal_entity_id, Invoice.Kind.INVOICE.value, run.issue_on.year
-    )
+    last_on = invoicing.last_issue(run.legal_entity_id, Invoice.Kind.INVOICE.value)
     return max(run.issue_on, last_on or run.issue_on)
 
 

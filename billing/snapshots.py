@@ -145,18 +145,28 @@ def credits_applied(
                 SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::date[], %s::date[])
                     AS w (invoice_id, customer_id, from_on, to_on)
             ), used AS (
+                -- What was given back counts against what was taken; what expired, was voided or
+                -- repaid a debt is gone without having been used.
                 SELECT w.invoice_id, part.grant_id,
-                       sum(part.amount) FILTER (
+                       sum(CASE WHEN entry.kind = 'reverse' THEN -part.amount ELSE part.amount END)
+                         FILTER (
                            WHERE (entry.occurred_at AT TIME ZONE c.time_zone)::date < w.from_on
                        ) AS before,
-                       sum(part.amount) FILTER (
+                       sum(CASE WHEN entry.kind = 'reverse' THEN -part.amount ELSE part.amount END)
+                         FILTER (
                            WHERE (entry.occurred_at AT TIME ZONE c.time_zone)::date >= w.from_on
-                       ) AS taken
+                             AND entry.kind IN ('spend', 'settle', 'reverse')
+                       ) AS taken,
+                       coalesce(sum(part.amount) FILTER (
+                           WHERE (entry.occurred_at AT TIME ZONE c.time_zone)::date >= w.from_on
+                             AND entry.kind IN ('expire', 'void', 'repay')
+                       ), 0) AS gone
                 FROM wanted w
                 JOIN billing_customer c ON c.id = w.customer_id
                 JOIN billing_ledgerentry entry ON entry.customer_id = w.customer_id
                 JOIN billing_ledgerpart part ON part.entry_id = entry.id
-                WHERE entry.kind IN ('spend', 'settle') AND part.grant_id IS NOT NULL
+                WHERE entry.kind IN ('spend', 'settle', 'reverse', 'expire', 'void', 'repay')
+                  AND part.grant_id IS NOT NULL
                   AND (entry.occurred_at AT TIME ZONE c.time_zone)::date < w.to_on
                 GROUP BY 1, 2
             )
@@ -164,7 +174,7 @@ def credits_applied(
                    (g.effective_at AT TIME ZONE c.time_zone)::date,
                    -- the last day it pays for, since it ends at an instant that is no more its own
                    ((g.expires_at - interval '1 microsecond') AT TIME ZONE c.time_zone)::date,
-                   g.amount, coalesce(used.before, 0), used.taken
+                   g.amount, coalesce(used.before, 0), used.taken, used.gone
             FROM used
             JOIN billing_creditgrant g ON g.id = used.grant_id
             JOIN billing_customer c ON c.id = g.customer_id
@@ -208,7 +218,7 @@ def _annexes(
 ) -> dict[int, dict[str, Any]]:
     grants: dict[int, list[dict[str, Any]]] = defaultdict(list)
     covered: dict[int, Decimal] = defaultdict(lambda: ZERO)
-    for pk, grant_id, kind, label, granted_on, expires_on, amount, before, taken in rows:
+    for pk, grant_id, kind, label, granted_on, expires_on, amount, before, taken, gone in rows:
         covered[pk] += taken
         grants[pk].append(
             {
@@ -218,7 +228,7 @@ def _annexes(
                 "granted_on": granted_on.isoformat(),
                 "before": plain(amount - before),
                 "taken": plain(taken),
-                "left": plain(amount - before - taken),
+                "left": plain(amount - before - taken - gone),
                 "expires_on": expires_on.isoformat() if expires_on else None,
             }
         )

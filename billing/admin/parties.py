@@ -109,7 +109,7 @@ class CustomerAdmin(KeptAdmin):
 
     @column("state", ordering="is_active")
     def active(self, customer: Customer) -> SafeString:
-        """Whether it is billed."""
+        """Whether business goes on with it; what it owes is billed all the same."""
         return badge("active", "ok") if customer.is_active else badge("closed")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from billing.admin import charts, states, steps
 from billing.admin.base import DateInput
 from billing.admin.steps import Fact, Step
 from billing.models import InvoiceRun, LegalEntity, Plan, RunItem
+from billing.rules.zones import day_in
 from billing.templatetags.billing_format import amount, count, month_text, span_text
 
 FAILURES_SHOWN: Final = 100
@@ -366,6 +367,16 @@ class PlanForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.fields["legal_entity"].queryset = LegalEntity.objects.all()  # type: ignore[attr-defined]
         self.fields["plan"].queryset = Plan.objects.all()  # type: ignore[attr-defined]
+
+    def clean_issue_on(self) -> date | None:
+        """No day that has passed: dating back needs a right of its own, and nobody has it yet."""
+        day: date | None = self.cleaned_data["issue_on"]
+        entity = self.cleaned_data.get("legal_entity")
+        if day is not None and entity is not None:
+            today = day_in(timezone.now(), entity.time_zone)
+            if day < today:
+                raise forms.ValidationError(f"Choose {today} or later, or leave it empty.")
+        return day
 
 
 def _month_before(day: date) -> date:

@@ -36,7 +36,7 @@ class House:
         self.clerk, self.admin = make.person(), make.person()
         self.people = make.customers_with_fee(self.entity, customers, self.plan)
         self.run = make.plan_run(self.entity, self.clerk)
-        runs.start(self.run.pk, at=timezone.now())
+        runs.start(self.run.pk, at=make.NOW)
         if step == "issuing":
             make.work(self.run.pk, at=timezone.now())
             self.approve()
@@ -203,7 +203,7 @@ def test_connections_cut_in_the_middle_set_nobody_aside(spawn):
 def test_beat_and_button_and_a_second_run_at_once_over_500_customers(spawn):
     house = House(500)
     other = make.plan_run(house.entity, house.clerk, plan_id=house.plan.plan_id)
-    runs.start(other.pk, at=timezone.now())
+    runs.start(other.pk, at=make.NOW)
     workers = [spawn(house.run.pk, 60), spawn(house.run.pk, 45), spawn(other.pk, 70)]
     assert [worker.wait(120) for worker in workers] == [0, 0, 0]
     assert Invoice.objects.filter(legal_entity=house.entity).count() == 500

@@ -1,15 +1,23 @@
 """Use becomes charges once, paid as the plan says, refused or recorded without touching others."""
 
 import threading
+import time
 from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from billing import credits, ledger, metering
+from billing import credits, ledger, metering, runs
 from billing.metering import Stage
-from billing.models import Charge, CreditBalance, Hold, LedgerEntry, UsageEvent
+from billing.models import (
+    Charge,
+    CreditBalance,
+    Hold,
+    InvoiceLine,
+    LedgerEntry,
+    UsageEvent,
+)
 from tests import factories as make
 
 pytestmark = pytest.mark.django_db
@@ -197,3 +205,44 @@ def test_one_use_sent_by_many_at_once_is_charged_once():
         thread.join()
     assert sorted(answers) == [False] * 5 + [True]
     assert available(who) == 90
+
+
+def test_late_use_of_an_invoiced_period_is_recorded_and_listed_not_lost():
+    who = member("invoice", "10")
+    make.record(make.use(who, "40", AT))
+    clerk, admin = make.person("Clerk"), make.person("Admin")
+    make.bill(who.customer.legal_entity, clerk, admin)
+    (late,) = make.record(make.use(who, "5", AT + timedelta(minutes=1)))
+    assert (late.outcome, late.reason) == ("unpriced", metering.LATE)
+    assert available(who) == 0
+    (next_month,) = make.record(make.use(who, "5", AT + timedelta(days=30)))
+    assert next_month.outcome == "charged"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_use_booked_while_a_run_drafts_is_billed_or_told_that_it_is_late():
+    who = member("invoice", "1")
+    make.record(make.use(who, "11", AT))
+    entity = who.customer.legal_entity
+    run = make.plan_run(entity, make.person("Clerk"))
+    runs.start(run.pk, at=make.NOW)
+    booked, results = threading.Event(), []
+
+    def book():
+        try:
+            with transaction.atomic():
+                results.extend(make.record(make.use(who, "7", AT + timedelta(minutes=1))))
+                booked.set()
+                time.sleep(0.3)  # the run drafts meanwhile, and has to wait
+        finally:
+            booked.set()
+            connection.close()
+
+    thread = threading.Thread(target=book)
+    thread.start()
+    assert booked.wait(10)
+    make.work(run.pk)
+    thread.join()
+    assert results[0].overage == 7
+    line = InvoiceLine.objects.get(invoice__run=run, explanation__role="overage")
+    assert line.quantity == 17

@@ -1,7 +1,7 @@
 """A run bills everybody once, whoever asks, however often, and whatever one customer does."""
 
 import threading
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -176,10 +176,49 @@ def test_the_next_month_goes_on_where_this_one_ended(house):
         period_to=date(2027, 1, 1),
         issue_on=date(2027, 1, 1),
     )
-    runs.start(run.pk, at=NOW)
+    runs.start(run.pk, at=datetime(2027, 1, 1, 9, tzinfo=UTC))
     make.work(run.pk)
     lines = InvoiceLine.objects.filter(invoice__run=run)
     assert [(x.supply_from, x.supply_to) for x in lines] == [(date(2027, 1, 1), date(2027, 2, 1))]
+
+
+def test_a_period_that_is_not_over_is_not_billed(house):
+    entity, plan, clerk, _ = house
+    make.customers_with_fee(entity, 1, plan)
+    run = make.plan_run(entity, clerk, period_from=date(2026, 12, 1), period_to=date(2027, 1, 1))
+    with pytest.raises(MissingData, match="period ends on 2027-01-01"):
+        runs.start(run.pk, at=NOW)
+    assert make.items(run) == {}
+
+
+def test_a_changed_tax_treatment_is_drafted_and_reviewed_again(house):
+    entity, plan, clerk, admin = house
+    (customer,) = make.customers_with_fee(entity, 1, plan)
+    type(customer).objects.filter(pk=customer.pk).update(
+        country="FR" if entity.country != "FR" else "DE", vat_id="X1", vat_id_valid_on=NOW.date()
+    )
+    run = make.plan_run(entity, clerk)
+    runs.start(run.pk, at=NOW)
+    make.work(run.pk)
+    drafted = Invoice.objects.get(run=run)
+    assert drafted.tax == 0
+    runs.approve(run.pk, by_id=admin.pk, at=NOW)
+    type(customer).objects.filter(pk=customer.pk).update(
+        country=entity.country, vat_id="", vat_id_valid_on=None
+    )
+    runs.issue(run.pk, actor_id=admin.pk)
+    make.work(run.pk)
+    assert make.items(run) == {"parked": 1}
+    assert runs.retry_failed(run.pk, actor_id=clerk.pk) == 1
+    make.work(run.pk)
+    again = Invoice.objects.get(run=run)
+    assert (again.pk != drafted.pk, again.state) == (True, Invoice.State.DRAFT)
+    assert again.tax > 0
+    runs.approve(run.pk, by_id=admin.pk, at=NOW)
+    runs.issue(run.pk, actor_id=admin.pk)
+    make.work(run.pk)
+    assert make.items(run) == {"issued": 1}
+    make.assert_numbers_are_gapless(entity)
 
 
 def test_an_empty_period_is_refused(house):
@@ -415,7 +454,8 @@ def test_a_run_whose_date_was_passed_takes_the_last_date_of_the_series(house):
         date(2026, 12, 1)
     }
     points = InvoiceLine.objects.filter(invoice__run=run).values_list("tax_point_on", flat=True)
-    assert set(points) == {date(2026, 12, 1)}
+    # November's fee was served before it was billed; December's point is the day of issue.
+    assert set(points) == {date(2026, 11, 30), date(2026, 12, 1)}
     make.assert_numbers_are_gapless(entity)
 
 
