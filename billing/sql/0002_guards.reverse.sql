@@ -38,6 +38,8 @@ DROP FUNCTION billing_entity_guard() CASCADE;
 DROP FUNCTION billing_price_guard() CASCADE;
 DROP FUNCTION billing_plan_version_guard() CASCADE;
 DROP FUNCTION billing_allocation_guard() CASCADE;
+ALTER TABLE billing_charge DROP CONSTRAINT charge_credits_have_an_entry;
+DROP FUNCTION billing_payment_guard() CASCADE;
 DROP FUNCTION billing_entry_has_postings() CASCADE;
 DROP FUNCTION billing_postings_balance() CASCADE;
 DROP FUNCTION billing_billed_period_added() CASCADE;

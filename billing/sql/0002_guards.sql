@@ -469,6 +469,28 @@ CREATE CONSTRAINT TRIGGER entry_has_postings AFTER INSERT ON billing_journalentr
   DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION billing_entry_has_postings();
 ALTER TABLE billing_journalentry ENABLE ALWAYS TRIGGER entry_has_postings;
 
+-- A reversal undoes one payment, all of it.
+CREATE FUNCTION billing_payment_guard() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+  IF NOT EXISTS (
+    SELECT 1 FROM public.billing_payment p
+    WHERE p.id = NEW.reverses_id AND p.reverses_id IS NULL AND p.amount = -NEW.amount
+      AND p.legal_entity_id = NEW.legal_entity_id AND p.customer_id = NEW.customer_id
+      AND p.currency = NEW.currency) THEN
+    RAISE EXCEPTION 'a reversal takes back a whole payment of the same customer and currency'
+      USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER payment_guard BEFORE INSERT ON billing_payment
+  FOR EACH ROW WHEN (NEW.reverses_id IS NOT NULL) EXECUTE FUNCTION billing_payment_guard();
+ALTER TABLE billing_payment ENABLE ALWAYS TRIGGER payment_guard;
+
+-- Credits are paid by an entry of the ledger, or they were not paid.
+ALTER TABLE billing_charge ADD CONSTRAINT charge_credits_have_an_entry
+  CHECK (credits = 0 OR entry_id IS NOT NULL);
+
 -- An allocation stays within its payment and its invoice, and in one currency. The locks are
 -- advisory because the application may not lock rows of append-only tables; they are taken in
 -- the order payment, invoice.
@@ -482,6 +504,13 @@ DECLARE
 BEGIN
   PERFORM pg_advisory_xact_lock(hashtextextended('payment:' || NEW.payment_id, 0));
   PERFORM pg_advisory_xact_lock(hashtextextended('invoice paid:' || NEW.invoice_id, 0));
+  IF NEW.reverses_id IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM public.billing_allocation a
+    WHERE a.id = NEW.reverses_id AND a.reverses_id IS NULL AND a.amount = -NEW.amount
+      AND a.payment_id = NEW.payment_id AND a.invoice_id = NEW.invoice_id) THEN
+    RAISE EXCEPTION 'a reversal takes back a whole allocation of the same payment and invoice'
+      USING ERRCODE = 'check_violation';
+  END IF;
   SELECT currency, amount INTO paid FROM public.billing_payment WHERE id = NEW.payment_id;
   SELECT currency, state, payable INTO billed FROM public.billing_invoice WHERE id = NEW.invoice_id;
   IF paid.currency <> billed.currency THEN
@@ -518,7 +547,8 @@ BEGIN
       IF public.billing_removing_demo() THEN RETURN OLD; END IF;
       RAISE EXCEPTION 'a published plan version is kept' USING ERRCODE = 'restrict_violation';
     END IF;
-    IF to_jsonb(NEW) - 'state' <> to_jsonb(OLD) - 'state' OR NEW.state = 'draft' THEN
+    IF to_jsonb(NEW) - 'state' <> to_jsonb(OLD) - 'state' OR NEW.state = 'draft'
+       OR OLD.state = 'archived' AND NEW.state <> 'archived' THEN
       RAISE EXCEPTION 'version % is published; make a new version instead', OLD.number
         USING ERRCODE = 'restrict_violation';
     END IF;

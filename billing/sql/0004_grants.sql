@@ -1,5 +1,5 @@
--- Three classes of tables. Doors only: SELECT (0003 grants the doors). Append-only: SELECT, INSERT.
--- Everything else: SELECT, INSERT, UPDATE, DELETE, behind the guards of 0002.
+-- Classes of tables. Doors only: SELECT (0003 grants the doors). Append-only: SELECT, INSERT.
+-- Kept: SELECT, INSERT, UPDATE. Others: SELECT, INSERT, UPDATE, DELETE, behind the guards of 0002.
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO {{app_role}};
 
@@ -12,13 +12,14 @@ DECLARE
     'billing_usageevent', 'billing_charge', 'billing_journalentry', 'billing_posting',
     'billing_payment', 'billing_allocation', 'billing_documentaccess',
     'billing_approvaldecision', 'billing_auditevent', 'accounts_loginevent'];
+  kept text[] := ARRAY['billing_invoicebalance'];
   read_only text[] := ARRAY['django_migrations'];
   name text;
 BEGIN
   FOR name IN
-    SELECT c.relname FROM pg_class c
+    SELECT c.relname FROM pg_catalog.pg_class c
     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
-      AND pg_get_userbyid(c.relowner) = current_user
+      AND pg_catalog.pg_get_userbyid(c.relowner) = current_user
   LOOP
     EXECUTE format('REVOKE ALL ON %I FROM PUBLIC', name);
     EXECUTE format('REVOKE ALL ON %I FROM {{app_role}}', name);
@@ -26,6 +27,8 @@ BEGIN
       EXECUTE format('GRANT SELECT ON %I TO {{app_role}}', name);
     ELSIF name = ANY (append_only) THEN
       EXECUTE format('GRANT SELECT, INSERT ON %I TO {{app_role}}', name);
+    ELSIF name = ANY (kept) THEN
+      EXECUTE format('GRANT SELECT, INSERT, UPDATE ON %I TO {{app_role}}', name);
     ELSE
       EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I TO {{app_role}}', name);
     END IF;
