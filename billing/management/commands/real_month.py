@@ -78,7 +78,8 @@ class Command(BaseCommand):
             f"bought, in {month.import_seconds} s."
         )
         state = runs.progress(month.run.pk)
-        speed = f"{state.issued / month.run_seconds:.0f}/s" if month.run_seconds else "-"
+        worked = bool(report.outcomes) and month.run_seconds
+        speed = f"{state.issued / month.run_seconds:.0f}/s" if worked else "already issued"
         self.stdout.write(
             f"  {state.issued} invoices of {state.customers} customers, {state.nothing} with "
             f"nothing to bill, {state.parked} set aside, in {month.run_seconds} s ({speed})."
