@@ -7,8 +7,8 @@
 CREATE FUNCTION billing_removing_demo() RETURNS boolean LANGUAGE sql STABLE
 SET search_path = pg_catalog, public, pg_temp AS $$
   SELECT coalesce(current_setting('keter.removing_demo', true), '') = 'on'
-     AND current_user = (SELECT pg_catalog.pg_get_userbyid(relowner)
-                         FROM pg_catalog.pg_class WHERE oid = 'public.billing_legalentity'::regclass)
+     AND current_user = (SELECT pg_catalog.pg_get_userbyid(relowner) FROM pg_catalog.pg_class
+                         WHERE oid = 'public.billing_legalentity'::regclass)
 $$;
 
 CREATE FUNCTION billing_append_only() RETURNS trigger LANGUAGE plpgsql
@@ -189,15 +189,17 @@ BEGIN
       crooked.id, crooked.category, crooked.rate, crooked.lines, crooked.taxable, crooked.tax
       USING ERRCODE = 'check_violation';
   END IF;
-  SELECT i.id INTO crooked FROM fresh i
+  -- Taken apart once: each look into a snapshot unpacks all of it.
+  SELECT i.id INTO crooked
+  FROM fresh i CROSS JOIN LATERAL jsonb_to_record(i.snapshot) AS printed (
+    number text, kind text, currency text, issued_on text, net numeric, tax numeric,
+    gross numeric, paid numeric, payable numeric)
   WHERE i.id = ANY (touched)
-    AND ((i.snapshot ->> 'number', i.snapshot ->> 'kind', i.snapshot ->> 'currency',
-          i.snapshot ->> 'issued_on')
-         IS DISTINCT FROM (i.number, i.kind, i.currency, i.issued_on::text)
-      OR ((i.snapshot ->> 'net')::numeric, (i.snapshot ->> 'tax')::numeric,
-          (i.snapshot ->> 'gross')::numeric,
-          (i.snapshot ->> 'paid')::numeric + (i.snapshot ->> 'payable')::numeric)
-         IS DISTINCT FROM (i.net, i.tax, i.gross, i.payable)) LIMIT 1;
+    AND (printed.number, printed.kind, printed.currency, printed.issued_on,
+         printed.net, printed.tax, printed.gross, printed.paid + printed.payable)
+        IS DISTINCT FROM
+        (i.number, i.kind, i.currency, i.issued_on::text, i.net, i.tax, i.gross, i.payable)
+  LIMIT 1;
   IF FOUND THEN
     RAISE EXCEPTION 'invoice %: its document says something else than its columns', crooked.id
       USING ERRCODE = 'check_violation';
@@ -223,7 +225,8 @@ BEGIN
   FROM public.billing_invoiceline l JOIN fresh i ON i.id = l.invoice_id AND i.kind = 'invoice'
   WHERE l.invoice_id = ANY (touched) AND l.subscription_id IS NOT NULL AND l.price_id IS NOT NULL
     AND NOT EXISTS (SELECT 1 FROM public.billing_billedperiod p
-                    WHERE p.invoice_id = l.invoice_id AND p.subscription_id = l.subscription_id
+                    WHERE p.invoice_id = ANY (touched)  -- never all that was ever billed
+                      AND p.invoice_id = l.invoice_id AND p.subscription_id = l.subscription_id
                       AND p.price_id = l.price_id AND NOT p.voided
                       AND p.period = daterange(l.supply_from, l.supply_to)) LIMIT 1;
   IF FOUND THEN
@@ -597,6 +600,18 @@ SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   IF NEW.legal_entity_id <> OLD.legal_entity_id THEN
     RAISE EXCEPTION 'a customer keeps its seller' USING ERRCODE = 'restrict_violation';
+  END IF;
+  -- Periods are days in the customer's zone at prices in its currency: another zone or currency
+  -- would bill some of them twice and others never.
+  IF (NEW.time_zone, NEW.currency) IS DISTINCT FROM (OLD.time_zone, OLD.currency)
+     AND (EXISTS (SELECT 1 FROM public.billing_charge WHERE customer_id = OLD.id)
+          OR EXISTS (SELECT 1 FROM public.billing_billedperiod WHERE customer_id = OLD.id)) THEN
+    RAISE EXCEPTION 'a customer keeps its time zone and currency once it is charged or billed'
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  -- A confirmation is for one VAT ID; another one has to be confirmed itself.
+  IF NEW.vat_id <> OLD.vat_id AND NEW.vat_id_valid_on IS NOT DISTINCT FROM OLD.vat_id_valid_on THEN
+    NEW.vat_id_valid_on := NULL;
   END IF;
   RETURN NEW;
 END $$;
