@@ -113,8 +113,8 @@ class CustomerAdmin(KeptAdmin):
         return badge("active", "ok") if customer.is_active else badge("closed")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        """Seller and currency stay once there is a row of money."""
-        return () if obj is None else ("legal_entity", "currency")
+        """Seller, currency and time zone stay: what is billed was billed by them."""
+        return () if obj is None else ("legal_entity", "currency", "time_zone")
 
     def get_urls(self) -> list[URLPattern]:
         """The whole timeline has a page of its own, and so has giving credits."""

@@ -601,6 +601,17 @@ BEGIN
   IF NEW.legal_entity_id <> OLD.legal_entity_id THEN
     RAISE EXCEPTION 'a customer keeps its seller' USING ERRCODE = 'restrict_violation';
   END IF;
+  -- Periods are days in the customer's zone at prices in its currency: another zone or currency
+  -- would bill some of them twice and others never.
+  IF (NEW.time_zone, NEW.currency) IS DISTINCT FROM (OLD.time_zone, OLD.currency)
+     AND EXISTS (SELECT 1 FROM public.billing_billedperiod WHERE customer_id = OLD.id) THEN
+    RAISE EXCEPTION 'a customer keeps its time zone and currency once it is billed'
+      USING ERRCODE = 'restrict_violation';
+  END IF;
+  -- A confirmation is for one VAT ID; another one has to be confirmed itself.
+  IF NEW.vat_id <> OLD.vat_id AND NEW.vat_id_valid_on IS NOT DISTINCT FROM OLD.vat_id_valid_on THEN
+    NEW.vat_id_valid_on := NULL;
+  END IF;
   RETURN NEW;
 END $$;
 CREATE TRIGGER customer_guard BEFORE UPDATE ON billing_customer

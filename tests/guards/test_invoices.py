@@ -437,6 +437,21 @@ def test_a_customer_keeps_its_seller():
     refused(lambda: Customer.objects.filter(pk=who.pk).update(legal_entity=other))
 
 
+def test_a_billed_customer_keeps_its_time_zone_and_currency():
+    who = issued().customer
+    refused(lambda: Customer.objects.filter(pk=who.pk).update(time_zone="Asia/Tokyo"))
+    refused(lambda: Customer.objects.filter(pk=who.pk).update(currency="USD"))
+    fresh = make.customer(make.seller())
+    assert Customer.objects.filter(pk=fresh.pk).update(time_zone="Asia/Tokyo", currency="USD") == 1
+
+
+def test_another_vat_id_is_not_confirmed_yet():
+    who = make.customer(make.seller(), vat_id="DE1", vat_id_valid_on="2026-01-01")
+    Customer.objects.filter(pk=who.pk).update(vat_id="DE2")
+    who.refresh_from_db()
+    assert who.vat_id_valid_on is None
+
+
 def test_saying_that_demonstration_is_removed_opens_nothing():
     invoice = issued()
     with connection.cursor() as cursor:
